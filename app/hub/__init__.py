@@ -1,0 +1,1 @@
+"""Wires the hub process: settings, start, stop, supervision."""

@@ -1,0 +1,1 @@
+"""From packet to journal: decode, stamp, batch, live state."""

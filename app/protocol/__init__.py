@@ -1,0 +1,1 @@
+"""The wire contract with modules: topics, typed payloads, codecs. Pure; stands on the domain."""

@@ -1,0 +1,1 @@
+"""Where readings come from, beside our own modules over MQTT."""

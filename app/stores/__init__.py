@@ -1,0 +1,1 @@
+"""Where data are kept: journal, series store, registry. One writer each."""

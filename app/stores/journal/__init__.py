@@ -1,0 +1,1 @@
+"""The write-ahead journal: what is synced here has been promised."""

@@ -1,0 +1,1 @@
+"""Who and what: credentials, modules, channels, sites, pairings, keys."""

@@ -1,0 +1,1 @@
+"""The time series: an interface, and its implementation on Delta tables."""

@@ -1,0 +1,1 @@
+"""MQTT, and nothing of meters. Qt-free; imports nothing of ours."""

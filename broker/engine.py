@@ -1,0 +1,120 @@
+"""The interface of a broker engine: what the hub gives it, and what it gives the hub."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+Decision = Literal["allowed", "denied"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Access:
+    """What one credential may do, as topic patterns (MQTT filters; `$` topics only where a pattern starts with `$`).
+
+    `subject` names the credential in logs and counters; it is never a secret.
+    """
+
+    subject: str
+    kind: str
+    publish: tuple[str, ...] = ()
+    subscribe: tuple[str, ...] = ()
+
+
+class Authenticator(Protocol):
+    """Looks a credential up in memory. Called on the loop for every CONNECT: no I/O, no slow hash."""
+
+    def authenticate(
+        self, listener: str, client_id: str, username: str | None, password: bytes | None
+    ) -> Access | None:
+        """The access of this credential, or None when it is unknown, wrong or blocked."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """A connected client, as the sink sees it."""
+
+    client_id: str
+    access: Access
+    address: str
+    listener: str
+    protocol_version: int
+
+
+class Batch(Protocol):
+    """Messages received together, in order, each list parallel to the others.
+
+    `handles[i]` is what `Sink.open_topic` returned for the message's topic, `arrival_us` the UTC time of arrival of the
+    batch in microseconds. `guaranteed[i]` is true for QoS 1 and 2. The engine may merge batches; a sink keeps the batch
+    until it has called `acknowledge` once (only needed when a message in it is guaranteed).
+    """
+
+    arrival_us: int
+    handles: Sequence[object]
+    payloads: Sequence[bytes]
+    guaranteed: Sequence[bool]
+
+    def acknowledge(self) -> None:
+        """Let the engine answer every guaranteed message (PUBACK, PUBREC). Call on the loop, after the commit."""
+        ...
+
+
+class Sink(Protocol):
+    """What takes the messages. All calls come on the loop and return quickly."""
+
+    def open_topic(self, client: ClientInfo, topic: str) -> object | None:
+        """A handle for messages of this client on this topic, or None if the sink does not want them.
+
+        Asked once per connection and topic; the engine remembers the answer until `Engine.forget_topics`.
+        """
+        ...
+
+    def accept(self, batch: Batch) -> None:
+        """Take a batch. Never raises for what is in it."""
+        ...
+
+    def client_connected(self, client: ClientInfo) -> None:
+        """A client was accepted."""
+        ...
+
+    def client_disconnected(self, client: ClientInfo, cause: str) -> None:
+        """A client's connection ended; `cause` is one word of the engine's documented list."""
+        ...
+
+
+class Engine(Protocol):
+    """A running MQTT broker, or a connection to one."""
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when a port is taken."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop listening, answer what can be answered, save sessions, close every connection."""
+        ...
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
+        """Publish from inside the hub; access rules do not apply."""
+        ...
+
+    def hold_guaranteed(self, hold: bool) -> None:
+        """While held, connections that send QoS 1 or 2 are not read any further (the sink has no room for promises)."""
+        ...
+
+    def forget_topics(self) -> None:
+        """Ask `open_topic` and the access rules again for every connection (pairings or credentials changed)."""
+        ...
+
+    def disconnect(self, subject: str, cause: str) -> int:
+        """Close the connections of one credential; how many there were."""
+        ...
+
+    def addresses(self) -> Mapping[str, tuple[str, int]]:
+        """Where each listener really listens: listener name -> (host, port)."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """Counters since the start, by name."""
+        ...

@@ -1,0 +1,1 @@
+"""MQTT control packets as pure functions over bytes."""

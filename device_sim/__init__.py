@@ -1,0 +1,1 @@
+"""Simulated modules that speak the real wire, and the load benches. Qt-free."""

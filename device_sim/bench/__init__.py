@@ -1,0 +1,1 @@
+"""Load generators and whole-hub benches, in processes of their own."""

@@ -1,0 +1,1 @@
+"""Icons, fonts, styles, translations and default catalogues, read through importlib.resources."""
