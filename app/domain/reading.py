@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
+# What a wire message may say; the typed decoder checks these in the pass that parses. Constructing checks nothing.
+# Counters stay below 2^53, so that they survive every JSON library on the way.
+LARGEST_COUNTER = 2**53
+# Year 9999: the last that every date library knows.
+TimeMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+BootId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Counter = Annotated[int, Meta(ge=0, le=LARGEST_COUNTER)]
+Power = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Voltage = Annotated[float, Meta(ge=0, le=1000)]
+Current = Annotated[float, Meta(ge=-10_000, le=10_000)]
+RegisterNumber = Annotated[int, Meta(ge=1, le=10)]
+RssiDbm = Annotated[int, Meta(ge=-127, le=0)]
+# Signed 32 bits, as the raw table keeps it: up to 24 days.
+DurationMs = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+# The bits a module may set; those from 16 on are the hub's.
+ModuleState = Annotated[int, Meta(ge=0, le=0xFFFF)]
 
 
 class PowerKind(enum.IntEnum):
@@ -33,6 +52,7 @@ class StateBit(enum.IntFlag):
     OVER_VOLTAGE = 1 << 5
     TERMINAL_COVER_OPEN = 1 << 6
     METER_CLOCK_DEGRADED = 1 << 7
+    BREAKER_OPEN = 1 << 8
     # From here on set by the hub, never by a module.
     STAMPED_ON_ARRIVAL = 1 << 16
 
@@ -45,22 +65,22 @@ class Reading(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     `registers_wh` maps the supplier's register number (1..10) to its drawn index. Phase 1 is `voltage_v`, `current_a`.
     """
 
-    time_ms: int | None = None
-    boot_id: int | None = None
-    seq: int | None = None
-    active_w: float | None = None
-    apparent_va: float | None = None
-    drawn_wh: int | None = None
-    injected_wh: int | None = None
-    register: int | None = None
-    registers_wh: dict[int, int] | None = None
-    voltage_v: float | None = None
-    voltage_2_v: float | None = None
-    voltage_3_v: float | None = None
-    current_a: float | None = None
-    current_2_a: float | None = None
-    current_3_a: float | None = None
-    rssi_dbm: int | None = None
-    frame_gap_ms: int | None = None
-    state: int | None = None
+    time_ms: TimeMs | None = None
+    boot_id: BootId | None = None
+    seq: Counter | None = None
+    active_w: Power | None = None
+    apparent_va: Power | None = None
+    drawn_wh: Counter | None = None
+    injected_wh: Counter | None = None
+    register: RegisterNumber | None = None
+    registers_wh: Annotated[dict[RegisterNumber, Counter], Meta(max_length=10)] | None = None
+    voltage_v: Voltage | None = None
+    voltage_2_v: Voltage | None = None
+    voltage_3_v: Voltage | None = None
+    current_a: Current | None = None
+    current_2_a: Current | None = None
+    current_3_a: Current | None = None
+    rssi_dbm: RssiDbm | None = None
+    frame_gap_ms: DurationMs | None = None
+    state: ModuleState | None = None
     resent: bool | None = None
