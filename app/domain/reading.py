@@ -60,7 +60,7 @@ class StateBit(enum.IntFlag):
 class Reading(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a module says of one instant; everything is optional, unknown is None.
 
-    Power is signed, + drawn, - injected. `time_ms` is UTC milliseconds since 1970 by the module's clock (None: no clock).
+    Power is signed, + drawn, - injected. `time_ms` is UTC milliseconds since 1970 by the module's clock, None without.
     `active_w` and `apparent_va` may both be present when a device measures both; the raw table keeps active power then.
     `registers_wh` maps the supplier's register number (1..10) to its drawn index. Phase 1 is `voltage_v`, `current_a`.
     """
