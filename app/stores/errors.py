@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-
-class StoreError(Exception):
-    """Root of what the stores raise."""
+from app.domain.errors import EnvironmentFault, OperatorInputError
 
 
-class StoreUnavailable(StoreError):
-    """The environment's fault, and it may pass: disk full, read-only, input/output error. Try again later.
+class StoreUnavailable(EnvironmentFault):
+    """The disk refuses, and it may pass: full, read-only, input/output error. Try again later.
 
     `errno` is the operating system's number, `path` what was worked on.
     """
@@ -29,8 +27,8 @@ class TableUnavailable(StoreUnavailable):
     """A Delta table could not be written; nothing of the commit is visible, the call may be repeated."""
 
 
-class StoreDamaged(StoreError):
-    """The environment's fault, and it will not pass by waiting: files that can not be what we wrote."""
+class StoreDamaged(EnvironmentFault):
+    """Files that can not be what we wrote; waiting will not mend them."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -38,13 +36,13 @@ class StoreDamaged(StoreError):
         self.reason = reason
 
 
-class TableConflict(StoreError):
+class TableConflict(EnvironmentFault):
     """A commit was built on a state of the table that is gone; plan the work anew."""
 
 
-class CompactionFailed(StoreError):
-    """The merging process ended without a result; nothing was committed, its files are unlinked."""
+class CompactionFailed(EnvironmentFault):
+    """The merging process ended without a result; nothing was committed."""
 
 
-class BadFailPoint(StoreError):
-    """The operator's fault: the text of a fail point names no point or no action."""
+class FailPointError(OperatorInputError):
+    """The text of a fail point names no point or no action."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from app.stores.errors import BadFailPoint
+from app.stores.errors import FailPointError
 
 ENVIRONMENT_VARIABLE = "WATTDECK_FAIL_POINT"
 
@@ -65,39 +65,39 @@ _RULE = re.compile(
 
 
 def parse_fail_rule(text: str) -> FailRule:
-    """One rule, such as `journal_synced:kill@3`; raises BadFailPoint."""
+    """One rule, such as `journal_synced:kill@3`; raises FailPointError."""
     match = _RULE.fullmatch(text)
     if match is None:
-        raise BadFailPoint(
+        raise FailPointError(
             f"fail point {text!r}: expected POINT:kill, POINT:stall=SECONDS or POINT:error=ERRNO, then @N"
         )
     if match["point"] not in set(FailPoint):
-        raise BadFailPoint(f"fail point {text!r}: unknown point; known: {', '.join(FailPoint)}")
+        raise FailPointError(f"fail point {text!r}: unknown point; known: {', '.join(FailPoint)}")
     action = FailAction(match["action"])
     first = int(match["first"] or 1)
     last = int(match["last"]) if match["last"] else None if match["on"] else first
     if first < 1 or (last is not None and last < first):
-        raise BadFailPoint(f"fail point {text!r}: times are counted from 1, the first before the last")
+        raise FailPointError(f"fail point {text!r}: times are counted from 1, the first before the last")
     value = match["value"]
     if (action is FailAction.KILL) != (value is None):
-        raise BadFailPoint(f"fail point {text!r}: stall and error take a value, kill takes none")
+        raise FailPointError(f"fail point {text!r}: stall and error take a value, kill takes none")
     stall_s, code = 0.0, 0
     if action is FailAction.STALL:
         try:
             stall_s = float(value)
         except ValueError:
-            raise BadFailPoint(f"fail point {text!r}: {value!r} is no number of seconds") from None
+            raise FailPointError(f"fail point {text!r}: {value!r} is no number of seconds") from None
         if not 0 <= stall_s <= 3600:
-            raise BadFailPoint(f"fail point {text!r}: a stall lasts 0 to 3600 s")
+            raise FailPointError(f"fail point {text!r}: a stall lasts 0 to 3600 s")
     elif action is FailAction.ERROR:
         code = getattr(errno, value, 0) if value.isupper() else 0
         if not isinstance(code, int) or code == 0:
-            raise BadFailPoint(f"fail point {text!r}: {value!r} is no error number's name")
+            raise FailPointError(f"fail point {text!r}: {value!r} is no error number's name")
     return FailRule(FailPoint(match["point"]), action, stall_s, code, first, last)
 
 
 def parse_fail_points(text: str) -> tuple[FailRule, ...]:
-    """Rules parted by commas; an empty text has none. Raises BadFailPoint."""
+    """Rules parted by commas; an empty text has none. Raises FailPointError."""
     return tuple(parse_fail_rule(part.strip()) for part in text.split(",") if part.strip())
 
 
@@ -123,7 +123,7 @@ class FailPoints:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> FailPoints:
-        """What WATTDECK_FAIL_POINT asks for; raises BadFailPoint."""
+        """What WATTDECK_FAIL_POINT asks for; raises FailPointError."""
         return cls(parse_fail_points(environment.get(ENVIRONMENT_VARIABLE, "")))
 
     def passing(self, point: FailPoint) -> None:
