@@ -1,1 +1,1 @@
-"""Where readings come from, beside our own modules over MQTT."""
+"""Where readings come from: our own modules over MQTT, meters on serial ports, later other people's modules."""

@@ -1,0 +1,162 @@
+"""Reads the settings: file, environment, flags and --set, each over the one before; every mistake names its source."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import get_type_hints
+
+from app.domain.errors import OperatorInputError
+from app.domain.settings import Row, Settings, catalogue
+
+FILE_NAME = "wattdeck.toml"
+ENVIRONMENT_PREFIX = "WATTDECK_"
+# Words of the environment that are not settings: fault injection and the folder of an outside test-suite.
+ENVIRONMENT_OTHERS = frozenset({"WATTDECK_FAIL_POINT", "WATTDECK_PAHO_SUITES", "WATTDECK_TEST_POSTGRES"})
+
+
+class SettingError(OperatorInputError):
+    """A setting is unknown or has a bad value."""
+
+    def __init__(self, source: str, key: str, problem: str) -> None:
+        self.source = source
+        self.key = key
+        self.problem = problem
+        super().__init__(f"{source}: {key}: {problem}")
+
+    def text(self) -> str:
+        return str(self)
+
+
+def load_settings(
+    data_dir: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+    assignments: Iterable[str] = (),
+) -> Settings:
+    """The settings of a hub; `flags` are dotted keys of given flags, `assignments` the words of --set (KEY=VALUE).
+
+    Raises:
+        SettingError: an unknown key, a value of the wrong type or out of range, or an unreadable file.
+    """
+    rows = catalogue()
+    values: dict[str, object] = {}
+    values.update(_from_file(data_dir / FILE_NAME, rows))
+    values.update(_from_environment(os.environ if environment is None else environment, rows))
+    for key, value in (flags or {}).items():
+        if value is not None:
+            values[key] = _checked(f"flag for {key}", rows[key], value)
+    values.update(_from_assignments(assignments, rows))
+    return _build(values)
+
+
+def _from_file(path: Path, rows: Mapping[str, Row]) -> dict[str, object]:
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SettingError(str(path), "(file)", f"can not be read: {error.strerror}") from error
+    try:
+        document = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(str(path), "(file)", f"is not valid TOML: {error}") from error
+    values: dict[str, object] = {}
+    for section, content in document.items():
+        if not isinstance(content, dict):
+            raise SettingError(str(path), section, "must stand in a section, such as [ingest]")
+        for name, value in content.items():
+            key = f"{section}.{name}"
+            values[key] = _checked(str(path), _known(str(path), key, rows), value)
+    return values
+
+
+def _from_environment(environment: Mapping[str, str], rows: Mapping[str, Row]) -> dict[str, object]:
+    by_name = {ENVIRONMENT_PREFIX + key.replace(".", "_").upper(): row for key, row in rows.items()}
+    values: dict[str, object] = {}
+    for name, text in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in ENVIRONMENT_OTHERS:
+            continue
+        row = by_name.get(name)
+        if row is None:
+            raise SettingError("environment", name, "is no setting" + _nearest(name, by_name))
+        values[row.key] = _checked(f"environment {name}", row, _parsed(row, text))
+    return values
+
+
+def _from_assignments(assignments: Iterable[str], rows: Mapping[str, Row]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise SettingError("--set", assignment, "must be KEY=VALUE")
+        row = _known("--set", key.strip(), rows)
+        values[row.key] = _checked("--set", row, _parsed(row, text.strip()))
+    return values
+
+
+def _known(source: str, key: str, rows: Mapping[str, Row]) -> Row:
+    row = rows.get(key)
+    if row is None:
+        raise SettingError(source, key, "is no setting" + _nearest(key, rows))
+    return row
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415 - needed for a mistake only
+
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {close[0]}?" if close else "; docs/operating.md lists all"
+
+
+def _parsed(row: Row, text: str) -> object:
+    """A text of the environment or --set as TOML would have it; plain words need no quotes."""
+    if row.type is str:
+        return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+    if row.type is bool:
+        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.lower(), text)
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        # A list may also be written as plain words with commas.
+        return [part.strip() for part in text.split(",") if part.strip()] if row.type not in (int, float) else text
+
+
+def _checked(source: str, row: Row, value: object) -> object:
+    wrong = SettingError(source, row.key, f"{value!r} is not allowed; it takes {row.allowed()}")
+    if row.type is bool:
+        if not isinstance(value, bool):
+            raise wrong
+    elif row.type in (int, float):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or (row.type is int and isinstance(value, float))
+        ):
+            raise wrong
+        # The comparison also refuses nan.
+        low = row.minimum is None or value >= row.minimum
+        high = row.maximum is None or value <= row.maximum
+        if not (low and high):
+            raise wrong
+    elif row.type is str:
+        if not isinstance(value, str) or (row.choices is not None and value not in row.choices):
+            raise wrong
+    else:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+            raise wrong
+        return tuple(value)
+    return value
+
+
+def _build(values: Mapping[str, object]) -> Settings:
+    sections: dict[str, object] = {}
+    for name, section_class in get_type_hints(Settings).items():
+        prefix = f"{name}."
+        chosen = {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
+        sections[name] = section_class(**chosen)
+    return dataclasses.replace(Settings(), **sections)  # type: ignore[arg-type]

@@ -1,0 +1,106 @@
+"""One data directory, one hub: its layout, and the lock that says who runs it and where it listens."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+
+from app.domain.errors import EnvironmentFault, OperatorInputError
+
+
+class DirectoryInUse(OperatorInputError):
+    """Another hub runs on this data directory."""
+
+    def __init__(self, directory: Path, process_id: int | None) -> None:
+        self.directory = directory
+        self.process_id = process_id
+        who = f" (process {process_id})" if process_id else ""
+        super().__init__(f"another hub{who} already runs on {directory}; stop it, or choose another with --data")
+
+
+class DirectoryUnusable(EnvironmentFault):
+    """The data directory can not be made or written."""
+
+
+def default_directory() -> Path:
+    """Where a user's data are when nothing is said."""
+    return Path(platformdirs.user_data_dir("wattdeck", appauthor=False))
+
+
+class DataDirectory:
+    """Paths below one data directory. Everything the hub keeps is here."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.registry = root / "registry.sqlite"
+        self.journal = root / "journal"
+        self.series = root / "series"
+        self.broker = root / "broker"
+        self.tls = root / "tls"
+        self.quarantine = root / "quarantine.sqlite"
+        self.serial = root / "serial.json"
+        self.lock = root / "hub.lock"
+        self.status = root / "hub.json"
+
+    def make(self) -> None:
+        """Make it, readable by its owner alone. Raises DirectoryUnusable."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise DirectoryUnusable(f"{self.root} can not be used as data directory: {error.strerror}") from error
+
+
+class HubLock:
+    """Held while a hub runs; the operating system lets go of it when the process dies, however that happens."""
+
+    def __init__(self, directory: DataDirectory) -> None:
+        self._directory = directory
+        self._file = -1
+
+    def take(self) -> None:
+        """Raises DirectoryInUse, or DirectoryUnusable."""
+        try:
+            self._file = os.open(self._directory.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise DirectoryUnusable(f"{self._directory.root} can not be written: {error.strerror}") from error
+        try:
+            _lock(self._file)
+        except OSError:
+            os.close(self._file)
+            raise DirectoryInUse(self._directory.root, read_status(self._directory).get("pid")) from None
+
+    def say(self, addresses: Mapping[str, tuple[str, int]]) -> None:
+        """Write who we are and where we listen, for consoles that attach."""
+        status = {"pid": os.getpid(), "listen": {name: list(address) for name, address in addresses.items()}}
+        fresh = self._directory.status.with_suffix(".new")
+        fresh.write_text(json.dumps(status))
+        fresh.replace(self._directory.status)
+
+    def release(self) -> None:
+        """Let go; another hub may start."""
+        self._directory.status.unlink(missing_ok=True)
+        os.close(self._file)
+
+
+def read_status(directory: DataDirectory) -> dict[str, int]:
+    """What the running (or last) hub said of itself; empty when there is nothing readable."""
+    try:
+        status = json.loads(directory.status.read_text())
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def _lock(file: int) -> None:
+    if os.name == "nt":
+        import msvcrt  # noqa: PLC0415 - Windows only
+
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        return
+    import fcntl  # noqa: PLC0415 - not on Windows
+
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

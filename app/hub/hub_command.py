@@ -1,0 +1,106 @@
+"""`./run hub`: the hub alone, for a server or as the console's child."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from app.domain.settings import Settings
+from app.hub.configuration import load_settings
+from app.hub.data_directory import DataDirectory, HubLock, default_directory
+
+log = logging.getLogger(__name__)
+
+ENGINES = ("native", "amqtt", "external")
+SET_HELP = "any setting, above all other sources; may be repeated; docs/operating.md lists them with their defaults"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `./run hub`; a flag that is not given leaves the setting as file and environment have it."""
+    add = parser.add_argument
+    add("--data", type=Path, default=default_directory(), metavar="DIR", help="data directory")
+    add("--mqtt-port", type=int, metavar="N", help="modules' MQTT port, 0 takes a free one (setting listen.mqtt_port)")
+    add("--api-port", type=int, metavar="N", help="port of the API, 0 takes a free one (setting listen.api_port)")
+    add("--serial", metavar="URL", help="a meter: /dev/ttyUSB0, COM3, socket://host:port (setting serial.url)")
+    add("--broker", choices=ENGINES, help="broker engine (setting hub.engine)")
+    add("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help=SET_HELP)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until SIGTERM or Ctrl-C; 0 when everything was sealed."""
+    settings = load_settings(
+        args.data,
+        flags={
+            "listen.mqtt_port": args.mqtt_port,
+            "listen.api_port": args.api_port,
+            "serial.url": args.serial,
+            "hub.engine": args.broker,
+        },
+        assignments=args.assignments,
+    )
+    if settings.hub.engine == "external":
+        print("wattdeck: the external engine is not built yet; use --broker native or amqtt", file=sys.stderr)
+        return 2
+    _log_to_stderr(settings.hub.log_level)
+    directory = DataDirectory(args.data.resolve())
+    directory.make()
+    lock = HubLock(directory)
+    lock.take()
+    try:
+        return _run_loop(directory, settings, lock)
+    finally:
+        lock.release()
+
+
+def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock) -> int:
+    from app.hub.hub import Hub  # noqa: PLC0415 - the stores' libraries take a second to import; mistakes show before
+
+    async def main() -> None:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for name in ("SIGTERM", "SIGINT"):
+            if os.name == "nt":
+                signal.signal(getattr(signal, name), lambda *_: loop.call_soon_threadsafe(stopping.set))
+            else:
+                loop.add_signal_handler(getattr(signal, name), stopping.set)
+        hub = Hub(directory, settings)
+        try:
+            await hub.start()
+            addresses = hub.addresses()
+            lock.say(addresses)
+            for name, (host, port) in addresses.items():
+                print(f"listening {name} {host} {port}")
+            print("ready", flush=True)
+            await stopping.wait()
+            log.info("stopping")
+        finally:
+            await hub.stop()
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main())
+    return 0
+
+
+def _loop_factory() -> object:
+    """Uvloop on Linux and macOS, winloop on Windows, plain asyncio where neither installs."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        try:
+            import winloop  # noqa: PLC0415 - Windows only
+        except ImportError:
+            return None
+        return winloop.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -1,0 +1,202 @@
+"""Group commit: every 250 ms what has gathered is journaled and synced, then acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+
+from app.ingest.chunk import Chunk, joined
+from app.ingest.ingest import Ingest
+from app.ingest.quarantine import Quarantine
+from app.ingest.tail import Tail
+from app.stores.errors import StoreUnavailable
+from app.stores.journal.journal import Journal, Segment
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# After a failed commit: long enough not to hammer a full disk, short enough to be normal again within seconds.
+RETRY_S = 0.5
+# Acknowledging a commit of thousands of batches at once would hold the loop; other work runs in between.
+_BATCHES_AT_ONCE = 64
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CommitRules:
+    """When to commit, when to seal a segment, and how much disk is left to others."""
+
+    commit_s: float
+    segment_s: float
+    segment_bytes: int
+    minimum_free_bytes: int
+
+
+@dataclasses.dataclass(slots=True)
+class CommitCounters:
+    """Since the start."""
+
+    commits: int = 0
+    failures: int = 0
+    committed: int = 0
+    acknowledged_batches: int = 0
+    longest_commit_ms: int = 0
+
+
+class DiskNearlyFull(StoreUnavailable):
+    """Less is free than the setting ingest.minimum_free_mb leaves to the registry and the logs."""
+
+    def __init__(self, path: Path, free_bytes: int) -> None:
+        super().__init__(path, OSError(f"only {free_bytes // 1_000_000} MB free"))
+
+
+class Committer:
+    """Drains ingest into the journal. A commit that fails is retried until it succeeds: nothing of it is
+    acknowledged meanwhile, said once when it begins and once when it is over.
+
+    Everything that touches the journal's writing side runs in one thread of its own.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        ingest: Ingest,
+        quarantine: Quarantine,
+        tail: Tail,
+        rules: CommitRules,
+        *,
+        disk: Path,
+        on_sealed: Callable[[list[Segment]], None],
+    ) -> None:
+        self.counters = CommitCounters()
+        self.failing_since: float | None = None
+        self._journal = journal
+        self._ingest = ingest
+        self._quarantine = quarantine
+        self._tail = tail
+        self._rules = rules
+        self._disk = disk
+        self._on_sealed = on_sealed
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._newest_sealed = max((segment.number for segment in journal.pending()), default=-1)
+        self._sealed_at = time.monotonic()
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Commit at the set pace until `stop`, then once more; returns when everything taken is durable or given up."""
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            await self._commit()
+            rest = self._rules.commit_s - (time.monotonic() - began)
+            try:
+                await asyncio.wait_for(self._stopping.wait(), max(0.001, rest))
+            except TimeoutError:
+                continue
+        await self._commit()
+        await self._in_writer(self._close)
+        self._writer.shutdown()
+
+    def stop(self) -> None:
+        """Let `run` make its last commit and seal the journal."""
+        self._stopping.set()
+
+    async def _commit(self) -> None:
+        chunks, batches = self._ingest.drain()
+        refused = self._quarantine.take_pending()
+        if refused:
+            await self._in_writer(lambda: self._quarantine.store(refused))
+        if chunks and not await self._write_until_durable(chunks):
+            return
+        for number, batch in enumerate(batches, 1):
+            batch.acknowledge()
+            if number % _BATCHES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        self.counters.acknowledged_batches += len(batches)
+        self._ingest.committed(chunks)
+        self.counters.committed += sum(chunk.readings for chunk in chunks)
+        sealed = await self._in_writer(self._seal_when_due)
+        if sealed:
+            self._on_sealed(sealed)
+
+    async def _write_until_durable(self, chunks: list[Chunk]) -> bool:
+        """True once durable; False when we are stopping and it still fails."""
+        tables = await self._in_writer(lambda: joined(chunks))
+        appended = False
+        while True:
+            began = time.monotonic()
+            try:
+                await self._in_writer(functools.partial(self._write, {} if appended else tables))
+            except StoreUnavailable as error:
+                # What was appended stays in the journal's memory: only the sync is repeated.
+                appended = appended or not isinstance(error, DiskNearlyFull)
+                self._say_failing(error)
+                if self._stopping.is_set():
+                    log.error(
+                        "stopping while the journal can not be written: %d readings are lost",
+                        sum(chunk.readings for chunk in chunks),
+                    )
+                    return False
+                try:
+                    await asyncio.wait_for(self._stopping.wait(), RETRY_S)
+                except TimeoutError:
+                    continue
+            else:
+                break
+        self._tail.add(tables)
+        self.counters.commits += 1
+        took_ms = int((time.monotonic() - began) * 1000)
+        self.counters.longest_commit_ms = max(self.counters.longest_commit_ms, took_ms)
+        if self.failing_since is not None:
+            log.warning("the journal can be written again after %.0f s", time.monotonic() - self.failing_since)
+            self.failing_since = None
+        return True
+
+    def _write(self, tables: Mapping[str, pa.RecordBatch]) -> None:
+        free = shutil.disk_usage(self._disk).free
+        if free < self._rules.minimum_free_bytes:
+            raise DiskNearlyFull(self._disk, free)
+        for table, batch in tables.items():
+            self._journal.append(table, batch)
+        self._journal.sync()
+
+    def _seal_when_due(self, *, now: bool = False) -> list[Segment]:
+        aged = time.monotonic() - self._sealed_at >= self._rules.segment_s
+        if not (now or aged or self._journal.open_bytes >= self._rules.segment_bytes):
+            return []
+        self._sealed_at = time.monotonic()
+        try:
+            self._journal.seal()
+        except StoreUnavailable as error:
+            # Its rows are synced; only the change of file failed, and the next commit tries again.
+            log.warning("the journal's segment could not be sealed: %s", error)
+            return []
+        fresh = [segment for segment in self._journal.pending() if segment.number > self._newest_sealed]
+        if fresh:
+            self._newest_sealed = fresh[-1].number
+            self._tail.seal(fresh)
+        return fresh
+
+    def _close(self) -> None:
+        try:
+            self._journal.close(seal=True)
+        except StoreUnavailable as error:
+            log.error("the journal could not be sealed: %s", error)
+
+    def _say_failing(self, error: StoreUnavailable) -> None:
+        self.counters.failures += 1
+        if self.failing_since is None:
+            self.failing_since = time.monotonic()
+            log.error("readings can not be made durable, acknowledgements are withheld until they can: %s", error)
+
+    async def _in_writer(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, work)

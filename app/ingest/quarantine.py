@@ -1,0 +1,110 @@
+"""What did not fit: refused messages with their reason, bounded, kept for an operator to read."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import sqlite3
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+# A flood of garbage must not become a flood of writes: above this many between two flushes, messages are only counted.
+_MOST_PENDING = 500
+_LONGEST_PAYLOAD = 4096
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS refused (
+    id INTEGER PRIMARY KEY,
+    arrival_us INTEGER NOT NULL,
+    module TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    payload BLOB NOT NULL
+)
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RefusedMessage:
+    """One refused message; the payload is cut at 4 kB."""
+
+    arrival_us: int
+    module: str
+    kind: str
+    reason: str
+    detail: str
+    payload: bytes
+
+
+class Quarantine:
+    """Counts every refusal by reason on the loop; keeps the newest `most_rows` in a small SQLite file of its own.
+
+    `put` and `take_pending` are for the loop, `store` for a worker thread; a file that can not be written loses the
+    messages, never the counts, and says so once.
+    """
+
+    def __init__(self, path: Path, most_rows: int) -> None:
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._path = path
+        self._most_rows = most_rows
+        self._pending: list[RefusedMessage] = []
+        self._failed = False
+
+    def put(self, arrival_us: int, module: str, kind: str, reason: str, detail: str, payload: bytes) -> None:
+        """Count a refusal, and keep it unless too many came since the last flush."""
+        self.counts[reason] += 1
+        if len(self._pending) < _MOST_PENDING and self._most_rows:
+            self._pending.append(RefusedMessage(arrival_us, module, kind, reason, detail, payload[:_LONGEST_PAYLOAD]))
+
+    def take_pending(self) -> list[RefusedMessage]:
+        """The messages to be stored next."""
+        pending, self._pending = self._pending, []
+        return pending
+
+    def store(self, messages: list[RefusedMessage]) -> None:
+        """Write messages and forget the oldest above the bound. Blocks; never raises for a bad disk."""
+        try:
+            with _opened(self._path) as database:
+                database.executemany(
+                    "INSERT INTO refused (arrival_us, module, kind, reason, detail, payload) VALUES (?, ?, ?, ?, ?, ?)",
+                    [dataclasses.astuple(message) for message in messages],
+                )
+                database.execute(
+                    "DELETE FROM refused WHERE id <= (SELECT max(id) FROM refused) - ?", (self._most_rows,)
+                )
+        except sqlite3.Error as error:
+            if not self._failed:
+                log.error("quarantine can not be written, refused messages are only counted: %s", error)
+            self._failed = True
+            return
+        if self._failed:
+            log.info("quarantine can be written again")
+        self._failed = False
+
+    def newest(self, most: int) -> list[RefusedMessage]:
+        """The newest stored messages, newest first."""
+        with _opened(self._path) as database:
+            rows = database.execute(
+                "SELECT arrival_us, module, kind, reason, detail, payload FROM refused ORDER BY id DESC LIMIT ?",
+                (most,),
+            ).fetchall()
+        return [RefusedMessage(*row) for row in rows]
+
+
+class _opened:  # noqa: N801 - reads as a verb at its uses
+    """A connection that commits and closes at the end of a with block."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._database = sqlite3.connect(self._path)
+        self._database.execute(_SCHEMA)
+        return self._database
+
+    def __exit__(self, kind: object, *_rest: object) -> None:
+        if kind is None:
+            self._database.commit()
+        self._database.close()

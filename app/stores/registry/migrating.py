@@ -1,0 +1,107 @@
+"""Brings a registry to this program's version, in one transaction, and refuses what it must not touch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import alembic.runtime.migration
+import sqlalchemy as sa
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from app.domain.errors import BugError
+from app.stores.registry import migrations
+from app.stores.registry.faults import RegistryDamaged, RegistryForeignError, RegistryTooNew, faults_of
+from app.stores.registry.opening import Location, connect, make_file
+
+MIGRATIONS = Path(migrations.__path__[0])
+
+# Names the lock that keeps two hubs from migrating one PostgreSQL database together; any number of our own does.
+_MIGRATION_LOCK = 0x57_41_54_54
+
+
+def newest_version(folder: Path = MIGRATIONS) -> int:
+    """The version of the schema this program works with."""
+    head = ScriptDirectory(folder).get_current_head()
+    return 0 if head is None else int(head)
+
+
+def bring_up_to_date(location: Location, folder: Path = MIGRATIONS) -> int:
+    """Check a registry and migrate it if it is new or older; the version it had before (0: it was empty).
+
+    Either every migration is applied or none. A database that is refused is not written to.
+
+    Raises:
+        RegistryTooNew: a newer program wrote it.
+        RegistryForeignError: it belongs to another program.
+        RegistryDamaged: SQLite's own check finds it unsound.
+        RegistryFault: it can not be reached, read or written.
+    """
+    make_file(location)
+    known = newest_version(folder)
+    with faults_of(location.place):
+        engine = connect(location, "probe")
+        try:
+            with engine.connect() as connection:
+                _check_soundness(connection, location)
+                found = _version(connection, location.place)
+        finally:
+            engine.dispose()
+        if found > known:
+            raise RegistryTooNew(location.place, found, known)
+        if found < known:
+            _migrate(location, folder, known)
+    return found
+
+
+def _migrate(location: Location, folder: Path, known: int) -> None:
+    engine = connect(location, "migrate")
+    try:
+        with engine.begin() as connection:
+            if not location.is_sqlite:
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            # Asked again now that we hold the lock: another process may have been faster.
+            found = _version(connection, location.place)
+            if found > known:
+                raise RegistryTooNew(location.place, found, known)
+            _run_scripts(connection, folder)
+            if location.is_sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()):
+                raise BugError(f"registry: a migration left {len(broken)} rows that refer to nothing")
+    finally:
+        engine.dispose()
+
+
+def _run_scripts(connection: Connection, folder: Path) -> None:
+    scripts = ScriptDirectory(folder)
+
+    def upgrades(revision: object, _context: object) -> list[alembic.runtime.migration.MigrationStep]:
+        # Alembic has no public way to this list without its configuration file and environment script.
+        return scripts._upgrade_revs("head", revision)  # type: ignore[arg-type,return-value] # noqa: SLF001 - see above
+
+    # The connection is inside our transaction, so Alembic neither begins nor commits any.
+    context = alembic.runtime.migration.MigrationContext.configure(connection, opts={"fn": upgrades, "script": scripts})
+    with Operations.context(context):
+        context.run_migrations()
+
+
+def _version(connection: Connection, place: str) -> int:
+    tables = set(sa.inspect(connection).get_table_names())
+    if not tables:
+        return 0
+    if "alembic_version" not in tables:
+        raise RegistryForeignError(place, f"it has a table {min(tables)} but no version")
+    rows = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all()
+    if not rows and tables == {"alembic_version"}:
+        return 0
+    if len(rows) != 1 or not str(rows[0]).isdecimal() or int(rows[0]) < 1:
+        raise RegistryForeignError(place, f"its version is {', '.join(map(str, rows)) or 'missing'}")
+    return int(rows[0])
+
+
+def _check_soundness(connection: Connection, location: Location) -> None:
+    if not location.is_sqlite:
+        return
+    found = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
+    if found != ["ok"]:
+        raise RegistryDamaged(location.place, "; ".join(map(str, found)).replace("\n", " "))

@@ -1,0 +1,1 @@
+"""One file per version of the schema, `vNNNN_what.py`; a file that was released is never edited."""
