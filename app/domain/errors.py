@@ -19,7 +19,7 @@ class DeviceError(WattdeckError):
     """A module, meter or gateway did what it must not, or did not answer."""
 
 
-class EnvironmentFault(WattdeckError):  # noqa: N818 - EnvironmentError is a built-in name
+class EnvironmentFault(WattdeckError):
     """The machine or a server we stand on failed us: disk full, database unreachable, port taken."""
 
 

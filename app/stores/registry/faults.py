@@ -64,7 +64,7 @@ class RegistryDamaged(RegistryFault):
         )
 
 
-class RegistryTooNew(OperatorInputError):  # noqa: N818 - named as its siblings are
+class RegistryTooNew(OperatorInputError):
     """A newer Wattdeck wrote this database; this one does not touch it."""
 
     def __init__(self, place: str, found: int, known: int) -> None:

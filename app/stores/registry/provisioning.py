@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.domain.credentials import CredentialKind, hash_secret, is_serial, new_secret
 from app.domain.errors import OperatorInputError
@@ -15,6 +18,8 @@ from app.stores.registry.faults import NameTakenError, UnknownNameError
 from app.stores.registry.models import Channel, Credential, Key, Module, Pairing, Site, table
 from app.stores.registry.records import Collection, ModuleKind, Provisioned
 from app.stores.registry.supply import KeySource, give_keys
+
+T = TypeVar("T")
 
 # A topic's channel number is one byte wide in the series store.
 MAX_CHANNELS = 100
@@ -58,7 +63,8 @@ def register(connection: Connection, serials: Sequence[str], template: Template,
         return
     ids = _insert_modules(connection, serials, template, now_us)
     channels = _insert_channels(connection, list(ids.values()), template.channels)
-    pairings = _insert_pairings(connection, ids, channels, serials, template, now_us)
+    site_of = {ids[serial]: site for serial, site in zip(serials, itertools.cycle(template.sites), strict=False)}
+    pairings = _insert_pairings(connection, channels, site_of, template.meter_serial, now_us)
     keys = give_keys(connection, len(channels), draw)
     connection.execute(
         sa.insert(table(Key)),
@@ -146,7 +152,7 @@ def _insert_modules(connection: Connection, serials: Sequence[str], template: Te
     }
     statement = sa.insert(table(Module)).returning(Module.serial, Module.id)
     rows = connection.execute(statement, [{"serial": serial, **common} for serial in serials])
-    return {serial: row for serial, row in rows}
+    return {serial: module for serial, module in rows}  # noqa: C416 - dict() does not take rows of a typed result
 
 
 def _insert_channels(connection: Connection, modules: Sequence[int], count: int) -> list[tuple[int, int]]:
@@ -157,29 +163,27 @@ def _insert_channels(connection: Connection, modules: Sequence[int], count: int)
 
 def _insert_pairings(
     connection: Connection,
-    ids: dict[str, int],
     channels: Sequence[tuple[int, int]],
-    serials: Sequence[str],
-    template: Template,
+    site_of: Mapping[int, int],
+    meter_serial: str | None,
     now_us: int,
 ) -> dict[int, int]:
-    if not template.sites:
+    if not site_of:
         return {}
-    site_of = {ids[serial]: template.sites[index % len(template.sites)] for index, serial in enumerate(serials)}
     statement = sa.insert(table(Pairing)).returning(Pairing.channel_id, Pairing.id)
     rows = [
         {
             "site_id": site_of[module],
             "channel_id": channel,
-            "meter_serial": template.meter_serial,
+            "meter_serial": meter_serial,
             "from_us": now_us,
         }
         for channel, module in channels
     ]
-    return {channel: pairing for channel, pairing in connection.execute(statement, rows)}
+    return {channel: pairing for channel, pairing in connection.execute(statement, rows)}  # noqa: C416 - as above
 
 
-def _existing(connection: Connection, column: sa.orm.InstrumentedAttribute[str], names: Sequence[str]) -> list[str]:
+def _existing(connection: Connection, column: InstrumentedAttribute[str], names: Sequence[str]) -> list[str]:
     return [
         found
         for chunk in _chunks(names)
@@ -187,6 +191,6 @@ def _existing(connection: Connection, column: sa.orm.InstrumentedAttribute[str],
     ]
 
 
-def _chunks[T](names: Sequence[T]) -> Iterator[Sequence[T]]:
+def _chunks(names: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(names), _NAMES_PER_QUERY):
         yield names[start : start + _NAMES_PER_QUERY]

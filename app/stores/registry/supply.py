@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from app.domain.errors import BugError
@@ -68,13 +68,15 @@ def pair(connection: Connection, channel: int, at_us: int, paired: PairedAs, dra
         raise UnknownNameError("site", paired.site_id)
     _check_holder(connection, paired.holder)
     pairing = _open_pairing(connection, channel, paired.site_id, paired.meter_serial, at_us)
-    return _begin_period(connection, channel, at_us, pairing, paired.holder, paired.level, draw)
+    return _begin_period(
+        connection, channel, at_us, pairing=pairing, holder=paired.holder, level=paired.level, draw=draw
+    )
 
 
 def unpair(connection: Connection, channel: int, at_us: int, level: CollectionLevel, draw: KeySource) -> KeyChange:
     """End a pairing; what the module sends after it belongs to nobody. Raises RefusedChangeError when there is none."""
     _end_pairing(connection, channel, at_us)
-    return _begin_period(connection, channel, at_us, None, None, level, draw)
+    return _begin_period(connection, channel, at_us, pairing=None, holder=None, level=level, draw=draw)
 
 
 def change_meter(
@@ -85,18 +87,20 @@ def change_meter(
     current = _current_key(connection, channel)
     pairing = _open_pairing(connection, channel, site_id, meter_serial, at_us)
     level = CollectionLevel(current["collection_level"])
-    return _begin_period(connection, channel, at_us, pairing, current["holder_token"], level, draw)
+    return _begin_period(
+        connection, channel, at_us, pairing=pairing, holder=current["holder_token"], level=level, draw=draw
+    )
 
 
 def change_holder(
-    connection: Connection, channel: int, at_us: int, holder: str | None, level: CollectionLevel, draw: KeySource
+    connection: Connection, channel: int, at_us: int, *, holder: str | None, level: CollectionLevel, draw: KeySource
 ) -> KeyChange:
     """A new holder of the same meter on the same site: a new key. Raises RefusedChangeError, UnknownNameError."""
     pairing = _current_pairing(connection, channel)
     if pairing is None:
         raise RefusedChangeError("this channel is not paired")
     _check_holder(connection, holder)
-    return _begin_period(connection, channel, at_us, pairing["id"], holder, level, draw)
+    return _begin_period(connection, channel, at_us, pairing=pairing["id"], holder=holder, level=level, draw=draw)
 
 
 def set_level(connection: Connection, key: int, level: CollectionLevel) -> str:
@@ -162,7 +166,18 @@ def key_record(connection: Connection, key: int) -> KeyRecord | None:
         .where(Key.key == key)
     )
     row = connection.execute(query).one_or_none()
-    return None if row is None else KeyRecord(_period(row[:5]), *row[5:])
+    return (
+        None
+        if row is None
+        else KeyRecord(
+            period=_period(row[:5]),
+            serial=row.serial,
+            channel=row.number,
+            site_id=row.site_id,
+            meter_serial=row.meter_serial,
+            holder=row.holder_token,
+        )
+    )
 
 
 def pairings_of(connection: Connection, serial: str, number: int) -> list[PairingRecord]:
@@ -194,12 +209,12 @@ def _check_holder(connection: Connection, holder: str | None) -> None:
         raise UnknownNameError("holder", holder)
 
 
-def _current_key(connection: Connection, channel: int) -> Mapping[str, Any]:
+def _current_key(connection: Connection, channel: int) -> RowMapping:
     query = sa.select(*_PERIOD, Key.holder_token).where(Key.channel_id == channel, Key.to_us.is_(None))
     return connection.execute(query).mappings().one()
 
 
-def _current_pairing(connection: Connection, channel: int) -> Mapping[str, Any] | None:
+def _current_pairing(connection: Connection, channel: int) -> RowMapping | None:
     query = sa.select(Pairing.id, Pairing.site_id, Pairing.from_us).where(
         Pairing.channel_id == channel, Pairing.to_us.is_(None)
     )
@@ -224,6 +239,7 @@ def _begin_period(
     connection: Connection,
     channel: int,
     at_us: int,
+    *,
     pairing: int | None,
     holder: str | None,
     level: CollectionLevel,

@@ -1,0 +1,98 @@
+"""Modules with their facts, and sites, in the database."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from app.domain.errors import OperatorInputError
+from app.stores.registry.faults import UnknownNameError
+from app.stores.registry.models import Channel, Module, Site, table
+from app.stores.registry.records import Collection, ModuleKind, ModuleRecord, NewSite, SiteRecord
+
+
+def modules(connection: Connection, serials: Sequence[str] | None) -> list[ModuleRecord]:
+    """Modules by serial; every one when no serials are given."""
+    query = (
+        sa.select(
+            Module.serial,
+            Module.kind,
+            Module.dialect,
+            Module.period_ms,
+            Module.firmware,
+            Module.hardware,
+            Module.meter_serial,
+            Module.collection,
+            Module.created_us,
+            Channel.number,
+        )
+        .join(Channel)
+        .order_by(Module.serial, Channel.number)
+    )
+    if serials is not None:
+        query = query.where(Module.serial.in_(serials))
+    found: dict[str, tuple[Sequence[Any], list[int]]] = {}
+    for *facts, number in connection.execute(query):
+        found.setdefault(facts[0], (facts, []))[1].append(number)
+    return [
+        ModuleRecord(
+            serial=serial,
+            kind=ModuleKind(facts[1]),
+            dialect=facts[2],
+            period_ms=facts[3],
+            firmware=facts[4],
+            hardware=facts[5],
+            meter_serial=facts[6],
+            collection=Collection(facts[7]),
+            created_us=facts[8],
+            channels=tuple(numbers),
+        )
+        for serial, (facts, numbers) in found.items()
+    ]
+
+
+def set_facts(connection: Connection, serial: str, facts: dict[str, Any]) -> None:
+    """Write columns of a module. Raises UnknownNameError."""
+    # An update without columns is no statement; writing the serial over itself still tells whether it is there.
+    values = facts or {"serial": serial}
+    if connection.execute(sa.update(Module).where(Module.serial == serial).values(values)).rowcount == 0:
+        raise UnknownNameError("module", serial)
+
+
+def set_collection(connection: Connection, serial: str, collection: Collection) -> None:
+    """Pause, retire or resume a module. Raises UnknownNameError."""
+    set_facts(connection, serial, {"collection": collection.value})
+
+
+def add_sites(connection: Connection, new: Sequence[NewSite], now_us: int) -> list[int]:
+    """Add sites; their numbers, in order. Raises OperatorInputError for an unknown time zone."""
+    for zone in {site.zone for site in new}:
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise OperatorInputError(f"{zone[:64]!r} is no IANA time zone such as Europe/Paris") from error
+    if not new:
+        return []
+    rows = [
+        {
+            "city": site.city,
+            "zone": site.zone,
+            "street": site.street,
+            "postcode": site.postcode,
+            "delivery_point": site.delivery_point,
+            "created_us": now_us,
+        }
+        for site in new
+    ]
+    statement = sa.insert(table(Site)).returning(Site.id, sort_by_parameter_order=True)
+    return list(connection.execute(statement, rows).scalars())
+
+
+def sites(connection: Connection) -> list[SiteRecord]:
+    """Every site, by number."""
+    query = sa.select(Site.id, Site.city, Site.zone, Site.street, Site.postcode, Site.delivery_point).order_by(Site.id)
+    return [SiteRecord(*row) for row in connection.execute(query)]
