@@ -61,6 +61,17 @@ def refusal(decode, payload: bytes) -> Refused:
     return caught.value
 
 
+OUTCOMES = {"message", *Reason}
+
+
+def outcome(decode, payload: bytes) -> str:
+    try:
+        decode(payload)
+    except Refused as error:
+        return error.reason
+    return "message"
+
+
 def test_the_golden_reading_says_what_the_page_says():
     reading = decode_tele(golden("tele"))
 
@@ -222,10 +233,7 @@ def test_a_refusal_quotes_no_long_text():
 @pytest.mark.parametrize("kind", list(Kind))
 @given(payload=st.binary(max_size=200) | st.binary(max_size=60).map(lambda tail: b"\xa2\x63seq" + tail))
 def test_random_bytes_are_a_message_or_refused(kind, payload):
-    try:
-        DECODERS[kind](payload)
-    except Refused as error:
-        assert isinstance(error.reason, Reason)
+    assert outcome(DECODERS[kind], payload) in OUTCOMES
 
 
 @settings(max_examples=400)
@@ -240,10 +248,7 @@ def test_a_damaged_example_is_a_message_or_refused(data):
             del payload[at : at + data.draw(st.integers(1, 5))]
             payload.append(0x20)
     for decode in DECODERS.values():
-        try:
-            decode(bytes(payload))
-        except Refused as error:
-            assert isinstance(error.reason, Reason)
+        assert outcome(decode(bytes, payload)) in OUTCOMES
 
 
 @given(
@@ -256,10 +261,7 @@ def test_a_damaged_example_is_a_message_or_refused(data):
 def test_any_cbor_tree_is_a_message_or_refused(tree):
     payload = cbor2.dumps(tree)
     for decode in DECODERS.values():
-        try:
-            decode(payload)
-        except Refused as error:
-            assert isinstance(error.reason, Reason)
+        assert outcome(decode, payload) in OUTCOMES
 
 
 # Each announces far more than it brings, or asks for something of its own to be built.

@@ -15,9 +15,7 @@ from app.protocol.topics import MAX_SERIAL_LENGTH, PREFIX, Kind
 
 ROOT = pathlib.Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
-SECTIONS = {
-    heading: body for heading, body in re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
-}
+SECTIONS = dict(re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 BLOCKS = {
     (language, name): body.strip()
     for language, name, body in re.findall(r"^```(json|hex) (\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
