@@ -248,7 +248,7 @@ def test_a_damaged_example_is_a_message_or_refused(data):
             del payload[at : at + data.draw(st.integers(1, 5))]
             payload.append(0x20)
     for decode in DECODERS.values():
-        assert outcome(decode(bytes, payload)) in OUTCOMES
+        assert outcome(decode, bytes(payload)) in OUTCOMES
 
 
 @given(
