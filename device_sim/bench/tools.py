@@ -1,4 +1,4 @@
-"""What a bench needs of the platform; the composition root injects it, so that benches import neither hub nor stores."""
+"""What a bench needs of the platform; injected, so that benches import neither hub nor stores."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class HubProcess(Protocol):
         ...
 
     def kill(self) -> None:
-        """kill -9, children included, and wait until it is gone. No error when it is gone already."""
+        """Kill (-9), children included, and wait until it is gone. No error when it is gone already."""
         ...
 
     def stats(self) -> Mapping[str, float]:
@@ -85,10 +85,10 @@ class BenchTools(Protocol):
     """Every point at which the hub can be made to die (`WATTDECK_FAIL_POINT`), in the order of the data path."""
 
     maintenance_settings: Mapping[str, str]
-    """Settings that make commits, compaction, roll-ups and vacuum happen within seconds, so that every fail point is met."""
+    """Settings that make commits, compaction, roll-ups and vacuum happen within seconds: every fail point is met."""
 
     def provision(self, data_dir: Path, serials: Sequence[str]) -> list[Credential]:
-        """Make a data directory, with a module, channel, site, pairing and credential for each serial. Hub not running."""
+        """Make a data directory with module, channel, site, pairing and credential for each serial; no hub runs yet."""
         ...
 
     def start_hub(

@@ -1,0 +1,208 @@
+"""Load processes as a bench sees them: started, commanded together, their reports added up."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import msgspec
+
+from device_sim.bench.histogram import Histogram
+from device_sim.bench.plan import Command, Connect, Connected, Failed, Finish, Finished, Idle, Plan, Ran, Report, Run
+
+_ROOT = Path(__file__).resolve().parents[2]
+# Files a load process needs besides its connections: its own streams, the selector, Python's.
+_SPARE_FILES = 200
+# Time for a report to travel, and for a machine that is busy with the hub.
+_GRACE_S = 30.0
+# Between the command and the common start of several processes.
+_START_DELAY_S = 0.2
+_DECODE = msgspec.json.Decoder(Report)
+_R = TypeVar("_R", Connected, Ran, Finished)
+
+
+class LoadError(Exception):
+    """A load process ended, or could not do what it was told."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Process:
+    process: subprocess.Popen[bytes]
+    buffer: bytearray
+    share: float
+    first: int
+
+
+def files_allowed() -> int:
+    """How many connections one process may open here (the hard limit of open files, less what it needs itself)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1_000_000 if hard == resource.RLIM_INFINITY else hard - _SPARE_FILES
+
+
+class LoadGroup:
+    """One or more load processes that share the plan's connections; a context manager that ends them."""
+
+    def __init__(self, plan: Plan, processes: int | None = None) -> None:
+        """Start them; by default as few as the limit of open files allows."""
+        total = len(plan.credentials)
+        count = processes or -(-total // files_allowed())
+        self.connections = total
+        self._processes: list[_Process] = []
+        for number in range(count):
+            first, last = total * number // count, total * (number + 1) // count
+            process = subprocess.Popen(
+                [sys.executable, "-m", "device_sim.bench.load"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=_ROOT,
+            )
+            self._processes.append(_Process(process, bytearray(), (last - first) / total, first))
+            part = msgspec.structs.replace(plan, credentials=plan.credentials[first:last])
+            self._write(self._processes[-1], msgspec.json.encode(part))
+
+    @property
+    def processes(self) -> int:
+        """How many there are."""
+        return len(self._processes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the processes at once; what they had not sent is gone."""
+        for part in self._processes:
+            part.process.kill()
+            part.process.wait()
+            for stream in (part.process.stdin, part.process.stdout):
+                if stream is not None:
+                    stream.close()
+
+    def connect(self, timeout_s: float = 120.0) -> Connected:
+        """Connect all; waits for it."""
+        self._tell(Connect(timeout_s))
+        parts = self._collect(Connected, timeout_s)
+        refused: dict[int, int] = {}
+        for part in parts:
+            for code, count in part.refused.items():
+                refused[code] = refused.get(code, 0) + count
+        return Connected(
+            connected=sum(part.connected for part in parts),
+            seconds=max(part.seconds for part in parts),
+            refused=refused,
+            retries=sum(part.retries for part in parts),
+            cpu_s=sum(part.cpu_s for part in parts),
+        )
+
+    def begin(self, run: Run) -> None:
+        """Start publishing; `ran` waits for the end."""
+        start_at = time.time() + _START_DELAY_S if self.processes > 1 else 0.0
+        for part in self._processes:
+            share = msgspec.structs.replace(
+                run, rate=run.rate * part.share, reconnects_per_s=run.reconnects_per_s * part.share, start_at=start_at
+            )
+            self._write(part, msgspec.json.encode(share))
+
+    def interrupt(self) -> None:
+        """End the present run early; `ran` then gets its report. The connections idle on."""
+        self._tell(Idle())
+
+    def ran(self, timeout_s: float) -> Ran:
+        """What became of the run, which ends within `timeout_s`."""
+        parts = self._collect(Ran, timeout_s)
+        latency = Histogram()
+        for part in parts:
+            latency.merge(Histogram(part.latency))
+        return Ran(
+            first_seq=min(part.first_seq for part in parts),
+            last_seq=max(part.last_seq for part in parts),
+            offered=sum(part.offered for part in parts),
+            sent=sum(part.sent for part in parts),
+            unsent=sum(part.unsent for part in parts),
+            late=sum(part.late for part in parts),
+            seconds=max(part.seconds for part in parts),
+            cpu_s=sum(part.cpu_s for part in parts),
+            acked=sum(part.acked for part in parts),
+            latency=latency.buckets(),
+            reconnects=sum(part.reconnects for part in parts),
+            disconnected=sum(part.disconnected for part in parts),
+            worst_tick_ms=max(part.worst_tick_ms for part in parts),
+        )
+
+    def run(self, run: Run) -> Ran:
+        """Publish and wait for the end of the schedule."""
+        self.begin(run)
+        return self.ran(run.seconds * 2)
+
+    def finish(self, timeout_s: float = 60.0) -> Finished:
+        """Send what is left, disconnect, and say what became of every reading."""
+        self._tell(Finish(timeout_s))
+        parts = self._collect(Finished, timeout_s * 2)
+        firsts = [part.first for part in self._processes]
+        return Finished(
+            sent=[count for part in parts for count in part.sent],
+            unsent=_renumbered(firsts, [part.unsent for part in parts]),
+            acked=_renumbered(firsts, [part.acked for part in parts]),
+            unacked=sum(part.unacked for part in parts),
+            unclosed=sum(part.unclosed for part in parts),
+            resent=sum(part.resent for part in parts),
+            cpu_s=sum(part.cpu_s for part in parts),
+            seconds=max(part.seconds for part in parts),
+            acks_out_of_order=sum(part.acks_out_of_order for part in parts),
+        )
+
+    def _tell(self, command: Command) -> None:
+        for part in self._processes:
+            self._write(part, msgspec.json.encode(command))
+
+    def _write(self, part: _Process, line: bytes) -> None:
+        assert part.process.stdin is not None
+        try:
+            part.process.stdin.write(line + b"\n")
+            part.process.stdin.flush()
+        except BrokenPipeError as error:
+            raise LoadError(f"a load process ended with code {part.process.wait()}") from error
+
+    def _collect(self, kind: type[_R], timeout_s: float) -> list[_R]:
+        deadline = time.monotonic() + timeout_s + _GRACE_S
+        return [self._report(part, kind, deadline) for part in self._processes]
+
+    def _report(self, part: _Process, kind: type[_R], deadline: float) -> _R:
+        stream = part.process.stdout
+        assert stream is not None
+        while b"\n" not in part.buffer:
+            readable, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+            if not readable:
+                raise LoadError(f"a load process did not report {kind.__name__} in time")
+            data = stream.read1(1 << 20)  # type: ignore[attr-defined]
+            if not data:
+                raise LoadError(f"a load process ended with code {part.process.wait()}")
+            part.buffer.extend(data)
+        line, _, rest = bytes(part.buffer).partition(b"\n")
+        part.buffer[:] = rest
+        report = _DECODE.decode(line)
+        if isinstance(report, Failed):
+            raise LoadError(report.reason)
+        if not isinstance(report, kind):
+            raise LoadError(f"expected {kind.__name__}, got {type(report).__name__}")
+        return report
+
+
+def _renumbered(
+    firsts: Sequence[int], parts: Sequence[dict[int, list[tuple[int, int]]]]
+) -> dict[int, list[tuple[int, int]]]:
+    return {
+        first + number: ranges for first, part in zip(firsts, parts, strict=True) for number, ranges in part.items()
+    }
