@@ -1,4 +1,4 @@
-"""What a credential is: its kind, its secret, and the topics each kind may use."""
+"""What a credential is: its kind, its secret, and what its names and patterns may look like."""
 
 from __future__ import annotations
 
@@ -13,13 +13,8 @@ SECRET_BYTES = 24
 # Longest secret that is looked at; ours have 32 characters, and nobody shall make us hash 64 kB per CONNECT.
 MAX_SECRET_BYTES = 1024
 
-MODULE_PREFIX = "wd/v1/m/"
-# What a module may publish below its own prefix: every word of the protocol but `cmd`, which is for the hub alone.
-MODULE_PUBLISHES = ("tele", "state", "log", "diag", "fota", "ack")
-MODULE_READS = ("cmd",)
-
-# A serial is a level of a topic and the head of a client id: no `/`, `+`, `#`, spaces or control characters.
-_SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+# A serial is a level of a topic, the head of a client id, and may stand in a file name (docs/protocol.md).
+_SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 # A user name of another kind is free text, but for control characters; MQTT allows 65,535 bytes, we need far less.
 _USERNAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}")
 
@@ -38,7 +33,7 @@ class CredentialKind(enum.StrEnum):
 
 
 def is_serial(text: str) -> bool:
-    """Whether this can be a module's serial: 1 to 64 of A-Z a-z 0-9 . _ : - and not a sign first."""
+    """Whether this can be a module's serial: 1 to 32 of A-Z a-z 0-9 _ . - and not a sign first."""
     return _SERIAL.fullmatch(text) is not None
 
 
@@ -62,16 +57,6 @@ def secret_matches(secret: bytes, secret_sha256: bytes) -> bool:
     if len(secret) > MAX_SECRET_BYTES:
         return False
     return hmac.compare_digest(hash_secret(secret), secret_sha256)
-
-
-def module_publish(serial: str) -> tuple[str, ...]:
-    """The topics a module of ours may publish to. MQTT filters know no exception, so `all but cmd` is a list."""
-    return tuple(f"{MODULE_PREFIX}{serial}/{word}" for word in MODULE_PUBLISHES)
-
-
-def module_subscribe(serial: str) -> tuple[str, ...]:
-    """The topics a module of ours may read."""
-    return tuple(f"{MODULE_PREFIX}{serial}/{word}" for word in MODULE_READS)
 
 
 def is_topic_filter(text: str) -> bool:

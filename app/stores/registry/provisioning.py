@@ -123,7 +123,7 @@ def module_ids(connection: Connection, serials: Sequence[str]) -> dict[str, int]
 def _check_serials(connection: Connection, serials: Sequence[str]) -> None:
     for serial in serials:
         if not is_serial(serial):
-            raise OperatorInputError(f"{serial[:80]!r} can be no serial: 1 to 64 letters, digits, and . _ : - inside")
+            raise OperatorInputError(f"{serial[:80]!r} can be no serial: 1 to 32 letters, digits, and _ . - inside")
     if len(set(serials)) != len(serials):
         raise OperatorInputError("a serial is in the list twice; nothing was changed")
     if taken := _existing(connection, Module.serial, serials):
