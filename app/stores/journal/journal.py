@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 class Segment:
     """A closed file of the journal. `(journal_id, number)` is the label its rows are committed under, once.
 
-    `length` is the number of its bytes that count; a segment left by a crash has its whole length. `complete` when all of
-    them are known to have been synced, so that an unreadable end is damage and not the trace of a crash.
+    `length` is the number of its bytes that count; a segment left by a crash has its whole length. `complete` when all
+    of them are known to have been synced, so that an unreadable end is damage and not the trace of a crash.
     """
 
     path: Path

@@ -1,9 +1,9 @@
 """The bytes of a journal segment.
 
 A header (magic, length, CRC-32, JSON: journal id, number, where the segment before ends, tables with their Arrow
-schemas), then frames. A frame is 16 bytes (magic, length, CRC-32 of length, table and body, table number) and a body padded
-to 8 bytes: an Arrow IPC record batch without its schema. A sealed segment ends with a frame of table 255 and an empty body.
-Numbers are little-endian.
+schemas), then frames. A frame is 16 bytes (magic, length, CRC-32 of length, table and body, table number) and a body
+padded to 8 bytes: an Arrow IPC record batch without its schema. A sealed segment ends with a frame of table 255 and an
+empty body. Numbers are little-endian.
 """
 
 from __future__ import annotations
