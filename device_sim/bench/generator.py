@@ -27,7 +27,7 @@ _CATCH_UP = 32
 _REFUSED_PAUSE_S = 0.25
 # A connection attempt without answer for so long is given up and begun again: an overflown backlog drops SYNs.
 _ATTEMPT_S = 15.0
-# From one address the kernel needs 150 us to find a free port once 10,000 are taken; modules have an address each anyway.
+# From one address the kernel needs 150 us to find a free port once 10,000 are taken; modules have one each anyway.
 _PER_SOURCE = 500
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; Python has no name for it
 _PUBACK = 0x4002
@@ -70,7 +70,7 @@ class Generator:
         """Connections whose credential the hub refuses."""
         self._to_open: collections.deque[Connection] = collections.deque()
         self._opening: collections.OrderedDict[Connection, float] = collections.OrderedDict()
-        """Connections under way, oldest first, and since when. (A plain dict finds its oldest only past all deleted.)"""
+        """Connections under way, oldest first, and since when; a plain dict finds its oldest only past all deleted."""
         self._open_after = 0.0
         self._tls: ssl.SSLContext | None = None
         if plan.ca_file:
