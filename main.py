@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-# A command's module is imported only when it is used: `./run --help` must not wait for Arrow or Qt.
 @dataclass(frozen=True)
 class Command:
-    """One word of the command line; its module has add_arguments(parser) and run(args) -> exit code."""
+    """One word of the command line; its module has add_arguments(parser) and run(args) -> exit code.
+
+    A module is imported only when its command is used: `./run --help` must not wait for Arrow or Qt.
+    """
 
     name: str
     module: str
@@ -25,41 +27,71 @@ COMMANDS = (
     Command("provision", "app.hub.provision_command", "register modules and print their credentials once"),
     Command("decode", "app.hub.decode_command", "read a capture of a meter's serial line without a hub"),
     Command("bench", "", "measure this machine; each figure is read back from the store"),
+    Command("test", "", "run every test and check; words after it go to pytest"),
+)
+BENCHES = (
+    Command("ingest", "device_sim.bench.ingest", "readings per second from MQTT to the store"),
+    Command("idle", "device_sim.bench.idle", "memory of idle connections, and its flatness under load"),
+    Command("store", "app.bench.store", "cost and speed of journal, series store and roll-ups"),
+    Command("overload", "device_sim.bench.overload", "twice what the machine carries, and a store that stalls"),
+    Command("crash", "device_sim.bench.crash", "kill -9 at random and at every fail point"),
+    Command("capacity", "device_sim.bench.capacity", "how many modules this machine carries"),
 )
 
 
 def main(words: list[str]) -> int:
     """Run one command; the exit code is 2 for a mistake in the command line and for what can not run here."""
     if not words:
-        print(
-            "wattdeck: the console is not built yet; start the hub with `./run hub`, see `./run --help`",
-            file=sys.stderr,
-        )
+        print("wattdeck: the console is not built yet; `./run hub` starts the hub, `./run --help` lists all")
         return 2
-    chosen = next((command for command in COMMANDS if command.name == words[0]), None)
-    parser = argparse.ArgumentParser(
-        prog="./run", description="Wattdeck, an operations console for smart-meter modules"
-    )
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        subparser = subparsers.add_parser(
-            command.name,
-            help=command.help,
-            description=command.help,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
-        if command is chosen:
-            module = importlib.import_module(command.module)
-            module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
+    parser = _Parser(prog="./run", description="Wattdeck, an operations console for smart-meter modules")
+    _add_commands(parser, COMMANDS, words, 0)
     args = parser.parse_args(words)
     run: Callable[[argparse.Namespace], int] = args.run
     return _guarded(run, args)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Shows defaults, and command names and help on one line."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(formatter_class=_Formatter, **options)  # type: ignore[arg-type]
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+
+def _add_commands(parser: argparse.ArgumentParser, commands: tuple[Command, ...], words: list[str], at: int) -> None:
+    chosen = words[at] if len(words) > at else None
+    subparsers = parser.add_subparsers(metavar="COMMAND" if at == 0 else "NAME", required=True)
+    for command in commands:
+        subparser = subparsers.add_parser(command.name, help=command.help, description=command.help)
+        if command.name != chosen:
+            continue
+        if command.name == "bench":
+            _add_commands(subparser, BENCHES, words, at + 1)
+        elif command.module:
+            module = importlib.import_module(command.module)
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=_with_tools(module.run) if commands is BENCHES else module.run)
+
+
+def _with_tools(run: Callable[..., int]) -> Callable[[argparse.Namespace], int]:
+    """A bench gets what it needs of the platform handed in: device_sim imports neither hub nor stores."""
+
+    def bench(args: argparse.Namespace) -> int:
+        from app.hub.bench_tools import HubTools  # noqa: PLC0415 - benches only
+
+        return run(args, HubTools())
+
+    return bench
+
+
 def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """An error that has a sentence for its reader is printed as that sentence, not as a traceback."""
-    from app.domain.errors import WattdeckError  # noqa: PLC0415 - errors are needed only once a command runs
+    from app.domain.errors import WattdeckError  # noqa: PLC0415 - needed once a command runs
 
     try:
         return run(args)

@@ -176,7 +176,7 @@ def catalogue() -> dict[str, Row]:
                 key,
                 hints[field.name],
                 field.default,
-                meta["doc"],
+                meta.get("doc", ""),
                 meta.get("minimum"),
                 meta.get("maximum"),
                 meta.get("choices"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -93,6 +94,32 @@ def read_status(directory: DataDirectory) -> dict[str, int]:
     except (OSError, ValueError):
         return {}
     return status if isinstance(status, dict) else {}
+
+
+def tell_running_hub(directory: DataDirectory) -> bool:
+    """Have the hub that runs on this directory read the registry anew; False when none runs or it can not be told."""
+    process_id = read_status(directory).get("pid")
+    if not isinstance(process_id, int) or not hasattr(signal, "SIGHUP") or not _is_locked(directory):
+        return False
+    try:
+        os.kill(process_id, signal.SIGHUP)
+    except OSError:
+        return False
+    return True
+
+
+def _is_locked(directory: DataDirectory) -> bool:
+    try:
+        file = os.open(directory.lock, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _lock(file)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 def _lock(file: int) -> None:

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock) -> int:
-    from app.hub.hub import Hub  # noqa: PLC0415 - the stores' libraries take a second to import; mistakes show before
+    from app.hub.hub import running_hub  # noqa: PLC0415 - the stores' libraries take a second to import; mistakes show before
 
     async def main() -> None:
         stopping = asyncio.Event()
@@ -68,18 +68,15 @@ def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock) -> in
                 signal.signal(getattr(signal, name), lambda *_: loop.call_soon_threadsafe(stopping.set))
             else:
                 loop.add_signal_handler(getattr(signal, name), stopping.set)
-        hub = Hub(directory, settings)
-        try:
-            await hub.start()
-            addresses = hub.addresses()
-            lock.say(addresses)
-            for name, (host, port) in addresses.items():
+        async with running_hub(directory, settings) as hub:
+            if hasattr(signal, "SIGHUP"):
+                loop.add_signal_handler(signal.SIGHUP, hub.reload)
+            lock.say(hub.addresses)
+            for name, (host, port) in hub.addresses.items():
                 print(f"listening {name} {host} {port}")
             print("ready", flush=True)
             await stopping.wait()
             log.info("stopping")
-        finally:
-            await hub.stop()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -91,24 +92,34 @@ class Committer:
         self._newest_sealed = max((segment.number for segment in journal.pending()), default=-1)
         self._sealed_at = time.monotonic()
         self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._cycle = asyncio.Condition()
+        self._finished = 0
 
     async def run(self) -> None:
         """Commit at the set pace until `stop`, then once more; returns when everything taken is durable or given up."""
         while not self._stopping.is_set():
             began = time.monotonic()
             await self._commit()
-            rest = self._rules.commit_s - (time.monotonic() - began)
-            try:
-                await asyncio.wait_for(self._stopping.wait(), max(0.001, rest))
-            except TimeoutError:
-                continue
+            await self._tell_finished()
+            await self._rest(self._rules.commit_s - (time.monotonic() - began))
         await self._commit()
+        await self._tell_finished()
         await self._in_writer(self._close)
         self._writer.shutdown()
+
+    async def flush(self) -> None:
+        """Wait until everything taken so far has been committed, or could not be."""
+        began = self._finished
+        self._hurry.set()
+        # The commit in progress may have begun before the last reading came: wait for the one after it.
+        async with self._cycle:
+            await self._cycle.wait_for(lambda: self._finished >= began + 2 or self._stopping.is_set())
 
     def stop(self) -> None:
         """Let `run` make its last commit and seal the journal."""
         self._stopping.set()
+        self._hurry.set()
 
     async def _commit(self) -> None:
         chunks, batches = self._ingest.drain()
@@ -140,16 +151,14 @@ class Committer:
                 # What was appended stays in the journal's memory: only the sync is repeated.
                 appended = appended or not isinstance(error, DiskNearlyFull)
                 self._say_failing(error)
+                await self._tell_finished()
                 if self._stopping.is_set():
                     log.error(
                         "stopping while the journal can not be written: %d readings are lost",
                         sum(chunk.readings for chunk in chunks),
                     )
                     return False
-                try:
-                    await asyncio.wait_for(self._stopping.wait(), RETRY_S)
-                except TimeoutError:
-                    continue
+                await self._rest(RETRY_S)
             else:
                 break
         self._tail.add(tables)
@@ -160,6 +169,18 @@ class Committer:
             log.warning("the journal can be written again after %.0f s", time.monotonic() - self.failing_since)
             self.failing_since = None
         return True
+
+    async def _rest(self, seconds: float) -> None:
+        if self._stopping.is_set():
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), max(0.001, seconds))
+        self._hurry.clear()
+
+    async def _tell_finished(self) -> None:
+        self._finished += 1
+        async with self._cycle:
+            self._cycle.notify_all()
 
     def _write(self, tables: Mapping[str, pa.RecordBatch]) -> None:
         free = shutil.disk_usage(self._disk).free

@@ -40,15 +40,19 @@ class Refusals(Protocol):
         ...
 
 
-class OtherTopic:
-    """The handle of a topic that carries no readings: birth, log, diagnosis, update progress, answer to a command."""
+class ModuleHandle:
+    """The handle of a topic that needs a look per message; `slot` is None while the module is unknown."""
 
     __slots__ = ("kind", "serial", "slot")
 
-    def __init__(self, serial: str, slot: int, kind: Kind) -> None:
-        self.serial = serial
+    def __init__(self, topic: ModuleTopic, slot: int | None) -> None:
+        self.serial = topic.serial
+        self.kind = topic.kind
         self.slot = slot
-        self.kind = kind
+
+
+# Batches that wait for their modules to be registered; more are refused like those of any unknown module.
+MOST_POSTPONED = 1000
 
 
 class MqttSource:
@@ -63,8 +67,12 @@ class MqttSource:
         serial_of: Callable[[int], str],
         on_message: Callable[[str, int, Kind, Message, int], None],
         on_connection: Callable[[ClientInfo, str | None], None],
+        adopt: Callable[[str], None] | None = None,
     ) -> None:
-        """`find_slot` may register an unknown module; `on_message` gets serial, slot, kind, message, arrival_us."""
+        """`on_message` gets serial, slot, kind, message and arrival_us.
+
+        With `adopt`, unknown modules are to be registered: it is told the serial, and their messages wait for `adopted`.
+        """
         self.counts: collections.Counter[str] = collections.Counter()
         self._find_slot = find_slot
         self._readings = readings
@@ -72,16 +80,32 @@ class MqttSource:
         self._serial_of = serial_of
         self._on_message = on_message
         self._on_connection = on_connection
+        self._adopt = adopt
+        self._unknown: list[ModuleHandle] = []
+        self._postponed: list[Batch] = []
 
     def open_topic(self, client: ClientInfo, topic: str) -> object | None:  # noqa: ARG002 - the engine has checked the client's rights
-        """The slot for readings, an OtherTopic for the rest, None for topics that are not our modules'."""
+        """The slot for readings, a ModuleHandle for the rest, None for topics that are not our modules'."""
         parsed = parse(topic)
         if parsed is None or parsed.kind is Kind.CMD:
             return None
         slot = self._find_slot(parsed.serial)
-        if slot is None:
-            return UnknownModule(parsed)
-        return slot if parsed.kind is Kind.TELE else OtherTopic(parsed.serial, slot, parsed.kind)
+        if slot is not None and parsed.kind is Kind.TELE:
+            return slot
+        handle = ModuleHandle(parsed, slot)
+        if slot is None and self._adopt is not None:
+            self._unknown.append(handle)
+            self._adopt(parsed.serial)
+        return handle
+
+    def adopted(self) -> None:
+        """Unknown modules may be registered by now: take what waited for them."""
+        for handle in self._unknown:
+            handle.slot = self._find_slot(handle.serial)
+        self._unknown = [handle for handle in self._unknown if handle.slot is None]
+        postponed, self._postponed = self._postponed, []
+        for batch in postponed:
+            self.accept(batch)
 
     def accept(self, batch: Batch) -> None:
         """Decode a batch; never raises for what is in it."""
@@ -107,21 +131,28 @@ class MqttSource:
         self._on_connection(client, cause)
 
     def _accept_singly(self, batch: Batch, guaranteed: Batch | None) -> None:
+        if self._unknown and len(self._postponed) < MOST_POSTPONED and self._waits(batch):
+            self._postponed.append(batch)
+            return
         slots: list[int] = []
         readings: list[Reading] = []
         for handle, payload in zip(batch.handles, batch.payloads, strict=True):
             if isinstance(handle, int):
                 self._tele(handle, payload, batch.arrival_us, slots, readings)
-            elif isinstance(handle, OtherTopic):
-                self._other(handle, payload, batch.arrival_us)
-            elif isinstance(handle, UnknownModule):
-                self._refusals.put(
-                    batch.arrival_us, handle.topic.serial, handle.topic.kind, "unknown_module", "", payload
-                )
+            elif isinstance(handle, ModuleHandle):
+                if handle.slot is None:
+                    self._refusals.put(batch.arrival_us, handle.serial, handle.kind, "unknown_module", "", payload)
+                elif handle.kind is Kind.TELE:
+                    self._tele(handle.slot, payload, batch.arrival_us, slots, readings)
+                else:
+                    self._other(handle, handle.slot, payload, batch.arrival_us)
         if readings:
             self._readings.take(slots, readings, batch.arrival_us, guaranteed=guaranteed)
         elif guaranteed is not None:
             self._readings.acknowledge_later(guaranteed)
+
+    def _waits(self, batch: Batch) -> bool:
+        return any(isinstance(handle, ModuleHandle) and handle.slot is None for handle in batch.handles)
 
     def _tele(self, slot: int, payload: bytes, arrival_us: int, slots: list[int], readings: list[Reading]) -> None:
         try:
@@ -136,7 +167,7 @@ class MqttSource:
         slots += [slot] * len(many)
         readings += many
 
-    def _other(self, topic: OtherTopic, payload: bytes, arrival_us: int) -> None:
+    def _other(self, topic: ModuleHandle, slot: int, payload: bytes, arrival_us: int) -> None:
         if not payload:
             return  # An empty retained message: somebody clears the topic.
         try:
@@ -146,13 +177,4 @@ class MqttSource:
             return
         self.counts[topic.kind.value] += 1
         for one in message if isinstance(message, list) else [message]:
-            self._on_message(topic.serial, topic.slot, topic.kind, one, arrival_us)
-
-
-class UnknownModule:
-    """The handle of a topic whose module is not registered: its messages go to quarantine."""
-
-    __slots__ = ("topic",)
-
-    def __init__(self, topic: ModuleTopic) -> None:
-        self.topic = topic
+            self._on_message(topic.serial, slot, topic.kind, one, arrival_us)

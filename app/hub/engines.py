@@ -1,0 +1,52 @@
+"""Builds the broker engines from the settings: the modules' one by choice, the operators' always native."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from broker.native.server import NativeBroker
+
+from app.domain.settings import DERIVED_PORT, ListenSettings, Settings, TlsSettings
+from app.hub.certificates import LocalAuthority, ServerTls, own_certificate
+from app.hub.data_directory import DataDirectory
+from broker.engine import Authenticator, Engine, Sink
+from broker.options import Listener, Tls
+
+# From the modules' plain port to the others, so that 1883 gives MQTT's registered 8883.
+TLS_PORT_OFFSET = 7000
+OPERATORS_PORT_OFFSET = 1
+_HIGHEST_PORT = 65535
+
+
+def derived_port(configured: int, plain_port: int, offset: int) -> int:
+    """A listener's port: as configured, or from the plain port; 0 (a free one) where that is impossible."""
+    if configured != DERIVED_PORT:
+        return configured
+    return plain_port + offset if 0 < plain_port <= _HIGHEST_PORT - offset else 0
+
+
+def listeners(listen: ListenSettings, certificate: ServerTls | None) -> list[Listener]:
+    """The native engine's ports: modules plain and TLS, operators."""
+    found = [Listener("mqtt", listen.mqtt_port, listen.mqtt_hosts)]
+    if certificate is not None:
+        port = derived_port(listen.mqtts_port, listen.mqtt_port, TLS_PORT_OFFSET)
+        tls = Tls(certificate.certificate, certificate.key)
+        found.append(Listener("mqtts", port, listen.mqtt_hosts, tls))
+    port = derived_port(listen.operators_port, listen.mqtt_port, OPERATORS_PORT_OFFSET)
+    found.append(Listener("operators", port, listen.operators_hosts, anonymous=False))
+    return found
+
+
+def server_certificate(tls: TlsSettings, folder: Path) -> ServerTls | None:
+    """The certificate of the TLS listener, None when TLS is off. Raises CertificateError, CertificateFolderFault."""
+    if not tls.enabled:
+        return None
+    if tls.certificate or tls.key:
+        return own_certificate(Path(tls.certificate), Path(tls.key))
+    return LocalAuthority(folder).ensure()
+
+
+def build_engine(settings: Settings, directory: DataDirectory, authenticator: Authenticator, sink: Sink) -> Engine:
+    """The engine of the setting hub.engine. Raises CertificateError, CertificateFolderFault."""
+    ports = listeners(settings.listen, server_certificate(settings.tls, directory.tls))
+    return NativeBroker(settings.broker, ports, authenticator, sink, data_dir=directory.broker)

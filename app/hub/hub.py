@@ -1,0 +1,184 @@
+"""The hub: builds every part of the data path, starts them in order, and stops them so that nothing taken is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from app.api.app import make_app
+from app.api.server import ApiServer
+from app.domain.settings import Settings
+from app.hub.births import Births
+from app.hub.credential_follower import CredentialFollower
+from app.hub.data_directory import DataDirectory
+from app.hub.engines import build_engine
+from app.hub.loop_lag import LoopLag
+from app.hub.roster import Roster
+from app.hub.serial_meters import SerialMeters
+from app.hub.statistics import Statistics
+from app.hub.version import VERSION
+from app.ingest.archiver import Archiver
+from app.ingest.committer import CommitRules, Committer
+from app.ingest.directory import ModuleDirectory
+from app.ingest.ingest import Ingest
+from app.ingest.live import LiveState
+from app.ingest.quarantine import Quarantine
+from app.ingest.stamping import TimeLimits
+from app.ingest.tail import Tail
+from app.sources.mqtt import MqttSource
+from app.stores.failpoints import FailPoints
+from app.stores.journal.journal import Journal
+from app.stores.registry.registry import Registry
+from app.stores.series.delta_store import DeltaSeriesStore
+from app.stores.series.schema import INGESTED
+from broker.engine import Engine
+
+log = logging.getLogger(__name__)
+
+_MEGABYTE = 1_000_000
+# What waits in the journal at the end gets this long to reach the series store; the rest is replayed at the next start.
+STOP_ARCHIVE_S = 10.0
+
+
+def wall_clock_us() -> int:
+    """UTC microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunningHub:
+    """What the outside may ask of a hub that listens."""
+
+    addresses: Mapping[str, tuple[str, int]]
+    statistics: Callable[[], Mapping[str, float]]
+    reload: Callable[[], None]
+
+
+@contextlib.asynccontextmanager
+async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIterator[RunningHub]:
+    """A hub on one data directory in the running loop, until the block ends.
+
+    The end takes the reverse way of the start: listeners first, then a last commit, the series store, the registry.
+    Raises WattdeckError when something stands in the way; what was started is stopped again then.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        failpoints = FailPoints.from_environment(os.environ)
+        registry = stack.enter_context(Registry.open(settings.registry.url or directory.registry))
+        modules = ModuleDirectory()
+        roster = Roster(registry, modules, default_zone=settings.store.time_zone)
+        roster.load()
+        roster.follow()
+
+        journal = Journal.open(directory.journal, INGESTED, failpoints)
+        tail = Tail(journal.read)
+        store = _open_store(directory, settings, roster, tail, failpoints)
+        stack.callback(store.close)
+        archiver = Archiver(journal, store, tail, now_us=wall_clock_us)
+        archiver.start()
+        stack.callback(archiver.stop, STOP_ARCHIVE_S)
+
+        live = LiveState()
+        live.reserve(len(modules))
+        quarantine = Quarantine(directory.quarantine, settings.ingest.quarantine_rows)
+        ingest = _build_ingest(settings, modules, live, quarantine)
+        committer = Committer(
+            journal, ingest, quarantine, tail, _commit_rules(settings), disk=directory.root, on_sealed=archiver.put
+        )
+        committing = asyncio.create_task(committer.run(), name="committer")
+        stack.push_async_callback(_stop_committer, committer, committing)
+
+        births = Births(registry)
+        source = MqttSource(
+            modules.slot,
+            ingest,
+            quarantine,
+            serial_of=modules.serial,
+            on_message=births.on_message,
+            on_connection=births.on_connection,
+            adopt=roster.adopt if _adopts(settings) else None,
+        )
+        roster.on_adopted.append(source.adopted)
+        credentials = CredentialFollower(registry, allow_anonymous=settings.broker.allow_anonymous)
+        engine = build_engine(settings, directory, credentials.authenticator, source)
+        credentials.follow(engine)
+        ingest.hold_guaranteed = engine.hold_guaranteed
+        await engine.start()
+        stack.push_async_callback(_stop_engine, engine, committer)
+
+        meters = SerialMeters(settings.serial.url, directory.serial, roster, modules, ingest)
+        roster.on_adopted.append(meters.adopted)
+        meters.start()
+        stack.callback(meters.stop)
+        lag = LoopLag()
+        for task in (lag.run(), births.run()):
+            stack.push_async_callback(_cancel, asyncio.create_task(task))
+
+        statistics = Statistics(ingest, committer, archiver, journal, quarantine, engine, source, modules, meters, lag)
+        api = ApiServer(
+            make_app(VERSION, statistics.now, lambda: True), settings.listen.api_host, settings.listen.api_port
+        )
+        api_address = await api.start()
+        stack.push_async_callback(api.stop)
+
+        def reload() -> None:
+            roster.reload()
+            credentials.reload(engine)
+
+        yield RunningHub({**engine.addresses(), "api": api_address}, statistics.now, reload)
+
+
+def _open_store(
+    directory: DataDirectory, settings: Settings, roster: Roster, tail: Tail, failpoints: FailPoints
+) -> DeltaSeriesStore:
+    raise NotImplementedError
+
+
+def _build_ingest(settings: Settings, modules: ModuleDirectory, live: LiveState, quarantine: Quarantine) -> Ingest:
+    return Ingest(
+        modules,
+        live,
+        quarantine,
+        limits=TimeLimits.of(
+            future_minutes=settings.ingest.future_minutes,
+            raw_days=settings.store.raw_days,
+            resent_days=settings.ingest.resent_days,
+        ),
+        time_zone=settings.store.time_zone,
+        buffer_rows=settings.ingest.buffer_rows,
+    )
+
+
+def _commit_rules(settings: Settings) -> CommitRules:
+    return CommitRules(
+        commit_s=settings.ingest.commit_ms / 1000,
+        segment_s=settings.ingest.segment_seconds,
+        segment_bytes=settings.ingest.segment_mb * _MEGABYTE,
+        minimum_free_bytes=settings.ingest.minimum_free_mb * _MEGABYTE,
+    )
+
+
+def _adopts(settings: Settings) -> bool:
+    choice = settings.registry.adopt_unknown
+    return choice == "yes" or (choice == "auto" and settings.broker.allow_anonymous)
+
+
+async def _stop_engine(engine: Engine, committer: Committer) -> None:
+    # What was taken is answered before its connections close.
+    await committer.flush()
+    await engine.stop()
+
+
+async def _stop_committer(committer: Committer, running: asyncio.Task[None]) -> None:
+    committer.stop()
+    await running
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,69 @@
+"""A meter on a serial port as a module of its own: its readings go the same way as every module's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.hub.roster import Roster
+from app.ingest.directory import ModuleDirectory
+from app.ingest.ingest import Ingest
+from app.sources.serial.reader import MeterReading, SerialSource
+from app.stores.registry.provisioning import Template
+from app.stores.registry.records import ModuleKind
+
+log = logging.getLogger(__name__)
+
+METER = Template(kind=ModuleKind.METER, dialect="tic", period_ms=None)
+# Readings that wait until their meter is registered (one fsync); a meter sends about one a second.
+MOST_WAITING = 600
+
+
+class SerialMeters:
+    """Runs the reader of one port. The first frame of a meter registers it, under the serial it shows."""
+
+    def __init__(self, url: str, state_path: Path, roster: Roster, modules: ModuleDirectory, ingest: Ingest) -> None:
+        """Without a URL there is nothing to run."""
+        self._roster = roster
+        self._modules = modules
+        self._ingest = ingest
+        self._waiting: list[MeterReading] = []
+        self._source = SerialSource(url, self._on_reading, state_path=state_path) if url else None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Begin to read; call it on the loop."""
+        self._loop = asyncio.get_running_loop()
+        if self._source is not None:
+            self._source.start()
+
+    def stop(self) -> None:
+        """Close the port."""
+        if self._source is not None:
+            self._source.stop()
+
+    def adopted(self) -> None:
+        """The registry changed: a meter may have its slot now."""
+        waiting, self._waiting = self._waiting, []
+        for reading in waiting:
+            self._take(reading)
+
+    def counters(self) -> Mapping[str, float]:
+        """The reader's counters, none without a port."""
+        return self._source.counters() if self._source is not None else {}
+
+    def _on_reading(self, reading: MeterReading) -> None:
+        # On the reader's thread.
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._take, reading)
+
+    def _take(self, reading: MeterReading) -> None:
+        slot = self._modules.slot(reading.meter_serial)
+        if slot is not None:
+            self._ingest.take([slot], [reading.reading], reading.arrival_us)
+            return
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append(reading)
+        self._roster.adopt(reading.meter_serial, METER)
