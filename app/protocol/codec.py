@@ -50,7 +50,7 @@ class Reason(enum.StrEnum):
     LENGTH = "length"
 
 
-class Refused(Exception):  # noqa: N818 - it is the payload's fault, and reads as a sentence: the payload was refused
+class Refused(Exception):
     """A payload that is no message of ours: `reason`, and `detail` for a developer of modules (it quotes no values)."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
