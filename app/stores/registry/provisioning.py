@@ -82,12 +82,18 @@ def register(connection: Connection, serials: Sequence[str], template: Template,
 
 
 def give_credentials(connection: Connection, serials: Sequence[str], now_us: int) -> list[Provisioned]:
-    """A credential for each registered module; the only time that the secrets are seen. Raises NameTakenError."""
+    """A credential for each registered module; the only time that the secrets are seen.
+
+    Raises NameTakenError, UnknownNameError.
+    """
     if taken := _existing(connection, Credential.username, serials):
         raise NameTakenError("credentials", taken)
     if not serials:
         return []
     ids = module_ids(connection, serials)
+    for serial in serials:
+        if serial not in ids:
+            raise UnknownNameError("module", serial)
     given = [Provisioned(serial, serial, new_secret()) for serial in serials]
     connection.execute(
         sa.insert(table(Credential)),
