@@ -49,7 +49,7 @@ class LiveState:
         self._ring_second = np.zeros(RING_SECONDS, np.int64)
 
     def update(self, columns: Columns, timely: npt.NDArray[np.bool_], personal: npt.NDArray[np.bool_]) -> None:
-        """Take the timely readings, in arrival order.
+        """Take the timely readings.
 
         Where `personal` is false (no consent for 1 s) power and index are not kept.
         """
@@ -62,8 +62,9 @@ class LiveState:
         newest = timely & (columns.time_us >= self.time_us[slots])
         self._ring_put(columns, timely & personal)
         rows = np.flatnonzero(newest)
+        # With a slot twice in `slots`, numpy keeps the last assignment: the latest time.
+        rows = rows[np.argsort(columns.time_us[rows], kind="stable")]
         slots = slots[rows]
-        # With a slot twice in `slots`, numpy keeps the last assignment: the latest arrival.
         self.time_us[slots] = columns.time_us[rows]
         self.arrival_us[slots] = columns.arrival_us[rows]
         self.state[slots] = columns.state[rows]

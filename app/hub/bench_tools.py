@@ -1,0 +1,219 @@
+"""What the benches need of the platform: provisioned directories, real hub processes, and what the store holds.
+
+Shaped after `device_sim.bench.tools`, which this package must not import; main.py hands it over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from app.domain.resolution import Resolution
+from app.hub.data_directory import DataDirectory
+from app.stores.failpoints import ENVIRONMENT_VARIABLE, FailPoint
+from app.stores.registry.records import Provisioned
+from app.stores.registry.registry import Registry
+from app.stores.series.delta_store import open_reader
+
+_ROOT = Path(__file__).resolve().parents[2]
+_WORDS_KEPT = 60
+# Every point of the data path at which a crash round dies; the first two only say that something is about to be done.
+_NOT_FOR_KILLING = frozenset({FailPoint.JOURNAL_WRITE, FailPoint.JOURNAL_SYNC, FailPoint.DELTA_COMMIT})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stored:
+    """Readings as the read interface returns them; arrays are parallel. `module` indexes the serials asked for."""
+
+    module: npt.NDArray[np.int32]
+    seq: npt.NDArray[np.int64]
+    lag_ms: npt.NDArray[np.int64]
+
+
+class HubTools:
+    """Builds and inspects data directories and hubs."""
+
+    fail_points: Sequence[str] = tuple(point.value for point in FailPoint if point not in _NOT_FOR_KILLING)
+    # Commits, compaction, roll-ups and vacuum within seconds, so that a short round meets every fail point.
+    maintenance_settings: Mapping[str, str] = {
+        "ingest.segment_seconds": "1",
+        "store.compact_files": "3",
+        "store.lease_minutes": "0",
+        "store.upkeep_seconds": "0.2",
+    }
+
+    def provision(self, data_dir: Path, serials: Sequence[str]) -> list[Provisioned]:
+        """Make a data directory with these modules and their credentials; no hub runs on it."""
+        directory = DataDirectory(data_dir)
+        directory.make()
+        with Registry.open(directory.registry) as registry:
+            return registry.provision_many(serials)
+
+    def start_hub(
+        self,
+        data_dir: Path,
+        *,
+        engine: str = "native",
+        mqtt_port: int = 0,
+        settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        timeout_s: float = 60.0,
+    ) -> HubChild:
+        """Start `./run hub`'s process and wait until it is ready. Raises RuntimeError with its last words, TimeoutError."""
+        words = [sys.executable, str(_ROOT / "main.py"), "hub", "--data", str(data_dir), "--broker", engine]
+        words += ["--mqtt-port", str(mqtt_port), "--api-port", "0", "--set", "listen.mqtt_hosts=127.0.0.1"]
+        for key, value in (settings or {}).items():
+            words += ["--set", f"{key}={value}"]
+        inherited = {name: value for name, value in os.environ.items() if name != ENVIRONMENT_VARIABLE}
+        return HubChild(words, inherited | dict(environment or {}), timeout_s)
+
+    def ca_file(self, data_dir: Path) -> Path:
+        """Certificate of the hub's own CA."""
+        return DataDirectory(data_dir).tls / "ca.crt"
+
+    def read_back(self, data_dir: Path, serials: Sequence[str]) -> Stored:
+        """Every raw reading of these modules, through the read interface."""
+        directory = DataDirectory(data_dir)
+        with Registry.open(directory.registry) as registry:
+            periods = registry.all_periods()
+        reader = open_reader(directory.series, directory.journal)
+        modules, seqs, lags = [], [], []
+        for number, serial in enumerate(serials):
+            for period in periods[serial, 1].periods:
+                table = reader.read(period.key, None, None, Resolution.RAW)
+                modules.append(np.full(table.num_rows, number, np.int32))
+                seqs.append(_numbers(table, "seq"))
+                lags.append(_numbers(table, "lag_ms"))
+        empty = np.zeros(0, np.int64)
+        return Stored(
+            np.concatenate(modules or [empty]).astype(np.int32),
+            np.concatenate(seqs or [empty]),
+            np.concatenate(lags or [empty]),
+        )
+
+
+class HubChild:
+    """A hub in a process of its own, with everything under it."""
+
+    def __init__(self, words: list[str], environment: Mapping[str, str], timeout_s: float) -> None:
+        began = time.monotonic()
+        self._process = subprocess.Popen(
+            words, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=_ROOT
+        )
+        self._listen: dict[str, tuple[str, int]] = {}
+        self._last_words: deque[str] = deque(maxlen=_WORDS_KEPT)
+        self._is_ready = threading.Event()
+        # Reads on after `ready`, too: a full pipe would stop the hub.
+        self._reader = threading.Thread(target=self._read, name="hub output", daemon=True)
+        self._reader.start()
+        self._ps = psutil.Process(self._process.pid)
+        self._cpu_of_children: dict[int, float] = {}
+        while not self._is_ready.wait(0.02):
+            if self._process.poll() is not None:
+                self._reader.join(2)
+                raise RuntimeError("the hub ended before it was ready:\n" + self.last_words())
+            if time.monotonic() - began > timeout_s:
+                self.kill()
+                raise TimeoutError(f"the hub was not ready within {timeout_s:g} s:\n" + self.last_words())
+        self.start_s = time.monotonic() - began
+
+    @property
+    def pid(self) -> int:
+        """Process id of the hub itself."""
+        return self._process.pid
+
+    def address(self, listener: str) -> tuple[str, int]:
+        """Where a listener listens. Raises KeyError."""
+        return self._listen[listener]
+
+    def rss_bytes(self) -> int:
+        """Resident memory now, children included."""
+        total = 0
+        for process in self._family():
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_info().rss
+        return total
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far, children included, ended ones too as far as they were seen."""
+        for process in self._family():
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                self._cpu_of_children[process.pid] = times.user + times.system
+        return sum(self._cpu_of_children.values())
+
+    def running(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait for it to end by itself; the exit code. Raises TimeoutError."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"the hub still runs after {timeout_s:g} s:\n" + self.last_words()) from None
+
+    def sigterm(self, timeout_s: float = 60.0) -> int:
+        """Ask it to end, wait; the exit code. Raises TimeoutError, the process is killed then."""
+        self._process.terminate()
+        try:
+            return self.wait(timeout_s)
+        except TimeoutError:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """Kill -9, children included."""
+        family = list(self._family())
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(family, timeout=10)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+
+    def stats(self) -> Mapping[str, float]:
+        """The hub's counters now."""
+        host, port = self.address("api")
+        with urllib.request.urlopen(f"http://{host}:{port}/v1/statistics", timeout=10) as answer:
+            found: dict[str, float] = json.load(answer)
+        return found
+
+    def last_words(self) -> str:
+        """The end of what it printed."""
+        return "\n".join(self._last_words)
+
+    def _family(self) -> Iterator[psutil.Process]:
+        with contextlib.suppress(psutil.Error):
+            yield self._ps
+            yield from self._ps.children(recursive=True)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            words = line.split()
+            if words[:1] == ["listening"] and len(words) == 4:
+                self._listen[words[1]] = (words[2], int(words[3]))
+            elif line.strip() == "ready":
+                self._is_ready.set()
+            else:
+                self._last_words.append(line.rstrip())
+
+
+def _numbers(table: object, name: str) -> npt.NDArray[np.int64]:
+    column = table.column(name)  # type: ignore[attr-defined]
+    return column.fill_null(-1).to_numpy()  # type: ignore[no-any-return]
