@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, tools: BenchTools) -> int:
 
 
 def _search(
-    args: argparse.Namespace, tools: BenchTools, template: Path, credentials: list[Credential], hardware: str
+    args: argparse.Namespace, tools: BenchTools, template: Path, credentials: Sequence[Credential], hardware: str
 ) -> int:
     steps: list[_Step] = []
 
@@ -113,7 +113,7 @@ def search(carries: Callable[[int], bool]) -> int:
 
 
 def _measure(
-    args: argparse.Namespace, tools: BenchTools, template: Path, credentials: list[Credential], modules: int
+    args: argparse.Namespace, tools: BenchTools, template: Path, credentials: Sequence[Credential], modules: int
 ) -> _Step:
     """One step, on a fresh copy of the provisioned directory."""
     serials = [credential.serial for credential in credentials]

@@ -162,7 +162,7 @@ class _Crasher:
     def _await_accept(self, hub: HubProcess) -> None:
         """Until a CONNECT is answered; a hub that dies at its fail point meanwhile has accepted before."""
         deadline = time.monotonic() + _ACCEPT_S
-        serial, secret = self._probe
+        serial, secret = self._probe.serial, self._probe.secret
         # Another client id than the module's own, so that it does not take over its session.
         packet = wire.connect(f"{serial}-probe", serial, secret, 60)
         while hub.running() and time.monotonic() < deadline:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -24,7 +25,6 @@ from device_sim.bench.output import CanNotRun, Value, note
 from device_sim.bench.payload import Template
 from device_sim.bench.plan import Plan, Run
 from device_sim.bench.process import LoadGroup
-from device_sim.bench.tools import Credential
 
 # Debian puts it where an ordinary user's PATH does not look.
 _MOSQUITTO_PATHS = "/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
@@ -50,6 +50,13 @@ class _Peer:
     name: str
     command: list[str]
     port: int
+
+
+class _Anonymous(NamedTuple):
+    """A module without a credential."""
+
+    serial: str
+    secret: str = ""
 
 
 class CountingSubscriber:
@@ -160,7 +167,7 @@ def _running(peer: _Peer) -> Iterator[psutil.Process]:
 
 
 def _measure(peer: _Peer, connections: int, rate: float, qos: int, seconds: float) -> dict[str, Value]:
-    plan = rig.plan_for(("127.0.0.1", peer.port), [Credential(serial, "") for serial in rig.serials(connections)])
+    plan = rig.plan_for(("127.0.0.1", peer.port), [_Anonymous(serial) for serial in rig.serials(connections)])
     with _running(peer) as process, LoadGroup(plan) as load:
         counter = CountingSubscriber(peer.port, plan.topic.format(serial="+"), _frame_size(plan))
         connected = rig.connect_all(load)

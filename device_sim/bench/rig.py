@@ -79,7 +79,7 @@ def plan_for(
     return Plan(
         host={"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host),  # noqa: S104 - compared with, not bound to
         port=port,
-        credentials=[(serial, secret) for serial, secret in credentials],
+        credentials=[(credential.serial, credential.secret) for credential in credentials],
         payload=golden("tele").decode(),
         topic=topics.build("SERIAL", topics.Kind.TELE).replace("SERIAL", "{serial}"),
         ca_file=str(ca_file) if ca_file else None,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +13,37 @@ EngineName = Literal["native", "amqtt"]
 Listener = Literal["mqtt", "mqtts", "api"]
 
 
-class Credential(NamedTuple):
+class Credential(Protocol):
     """A provisioned module: it connects with its serial as client id and user name, and the secret as password."""
 
-    serial: str
-    secret: str
+    @property
+    def serial(self) -> str:
+        """Unique name of the module."""
+        ...
+
+    @property
+    def secret(self) -> str:
+        """In clear, as it was made."""
+        ...
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class StoredReadings:
+class StoredReadings(Protocol):
     """Readings as the series store's read interface returns them; one element of each array per reading, any order."""
 
-    module: NDArray[np.int32]
-    """Index into the serials that were asked for."""
-    seq: NDArray[np.int64]
-    lag_ms: NDArray[np.int64]
-    """Arrival at the hub minus module time, milliseconds."""
+    @property
+    def module(self) -> NDArray[np.int32]:
+        """Index into the serials that were asked for."""
+        ...
+
+    @property
+    def seq(self) -> NDArray[np.int64]:
+        """Sequence number by the module."""
+        ...
+
+    @property
+    def lag_ms(self) -> NDArray[np.int64]:
+        """Arrival at the hub minus module time, milliseconds."""
+        ...
 
 
 class HubProcess(Protocol):
@@ -87,7 +101,7 @@ class BenchTools(Protocol):
     maintenance_settings: Mapping[str, str]
     """Settings that make commits, compaction, roll-ups and vacuum happen within seconds: every fail point is met."""
 
-    def provision(self, data_dir: Path, serials: Sequence[str]) -> list[Credential]:
+    def provision(self, data_dir: Path, serials: Sequence[str]) -> Sequence[Credential]:
         """Make a data directory with module, channel, site, pairing and credential for each serial; no hub runs yet."""
         ...
 
