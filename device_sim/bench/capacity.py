@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--connections",
         type=int,
         default=_CONNECTIONS,
-        help=f"connections that carry the modules' readings (default: {_CONNECTIONS})",
+        help="connections that carry the modules' readings",
     )
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of each step (default: 4)")
-    parser.add_argument("--qos", type=int, choices=(0, 1), default=0, help="quality of service (default: 0)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of each step")
+    parser.add_argument("--qos", type=int, choices=(0, 1), default=0, help="quality of service")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
 

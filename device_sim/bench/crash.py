@@ -34,10 +34,10 @@ _PROBE_S = 0.02
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the bench's flags."""
-    parser.add_argument("--rounds", type=int, default=4, help="random kills, beside one per fail point (default: 4)")
-    parser.add_argument("--connections", type=int, default=_CONNECTIONS, help=f"modules (default: {_CONNECTIONS})")
-    parser.add_argument("--rate", type=float, default=_RATE, help=f"readings per second, QoS 1 (default: {_RATE:g})")
-    parser.add_argument("--seed", type=int, default=1, help="of the random times (default: 1)")
+    parser.add_argument("--rounds", type=int, default=4, help="random kills, beside one per fail point")
+    parser.add_argument("--connections", type=int, default=_CONNECTIONS, help="modules")
+    parser.add_argument("--rate", type=float, default=_RATE, help="readings per second, QoS 1")
+    parser.add_argument("--seed", type=int, default=1, help="of the random times")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
 

@@ -28,18 +28,18 @@ _MEBI = 1 << 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the bench's flags."""
-    parser.add_argument("--connections", type=int, default=16_000, help="idle connections (default: 16000)")
-    parser.add_argument("--rate", type=float, default=10_000.0, help="readings per second afterwards (default: 10000)")
-    parser.add_argument("--qos", type=int, choices=(0, 1), default=0, help="quality of service (default: 0)")
-    parser.add_argument("--reconnects", type=float, default=50.0, help="reconnects per second (default: 50)")
+    parser.add_argument("--connections", type=int, default=16_000, help="idle connections")
+    parser.add_argument("--rate", type=float, default=10_000.0, help="readings per second afterwards")
+    parser.add_argument("--qos", type=int, choices=(0, 1), default=0, help="quality of service")
+    parser.add_argument("--reconnects", type=float, default=50.0, help="reconnects per second")
     parser.add_argument(
-        "--seconds", type=float, default=20.0, help="measured time under load (default: 20; the full figure: 600)"
+        "--seconds", type=float, default=20.0, help="measured time under load; the full figure takes 600"
     )
     parser.add_argument(
         "--warmup",
         type=float,
         default=10.0,
-        help="load before the measured time, s (default: 10; the full figure: 120)",
+        help="seconds of load before the measured time; the full figure takes 120",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 

@@ -28,17 +28,20 @@ _TLS_WORKERS = (0, 2)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the bench's flags."""
-    parser.add_argument("--connections", type=int, default=200, help="modules, a connection each (default: 200)")
+    parser.add_argument("--connections", type=int, default=200, help="modules, a connection each")
     parser.add_argument(
-        "--rate", type=float, help="readings per second over all (default: what must be reached, and 2 %% more)"
+        "--rate",
+        type=float,
+        default=argparse.SUPPRESS,
+        help="readings per second over all (default: what must be reached, and 2 %% more)",
     )
-    parser.add_argument("--qos", type=int, choices=(0, 1), default=0, help="quality of service (default: 0)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="length of the run (default: 20)")
+    parser.add_argument("--qos", type=int, choices=(0, 1), default=0, help="quality of service")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the run")
     parser.add_argument(
         "--engine",
         choices=("native", "amqtt", "both"),
         default="native",
-        help="broker engine; amqtt (or both) measures native beside it, each just below its limit (default: native)",
+        help="broker engine; amqtt (or both) measures native beside it, each just below its limit",
     )
     parser.add_argument("--tls", action="store_true", help="over TLS; measured with broker.tls_workers 0 and 2")
     parser.add_argument("--peers", action="store_true", help="also measure Mosquitto and amqtt by themselves")
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace, tools: BenchTools) -> int:
     if args.engine != "native" and importlib.util.find_spec("amqtt") is None:
         raise CanNotRun("amqtt is not installed: remove .venv and start ./run again")
     note(hardware_line())
-    rate = args.rate or default_rate(args.connections, args.qos, tls=args.tls)
+    rate = _chosen_rate(args) or default_rate(args.connections, args.qos, tls=args.tls)
     measured: list[Measurement] = []
     rows: list[dict[str, Value]] = []
     summary: dict[str, object] = {}
@@ -88,6 +91,10 @@ def default_rate(connections: int, qos: int, *, tls: bool) -> float:
     return _RATE_FEW if connections <= _FEW_CONNECTIONS else _RATE_MANY
 
 
+def _chosen_rate(args: argparse.Namespace) -> float | None:
+    return getattr(args, "rate", None)
+
+
 def _measure(tools: BenchTools, load: Load) -> Measurement:
     workers = load.settings.get("broker.tls_workers")
     note(
@@ -100,7 +107,7 @@ def _measure(tools: BenchTools, load: Load) -> Measurement:
 def _at_limit(args: argparse.Namespace, tools: BenchTools, engine: EngineName) -> Measurement:
     """What an engine carries by a schedule it can keep: just below the limit that a short run beyond it shows."""
     connections, qos = args.connections, args.qos
-    rate = args.rate
+    rate = _chosen_rate(args)
     if rate is None:
         beyond = min(_BEYOND_LIMIT[engine], 1000.0 * connections)
         rate = _BELOW_LIMIT * _measure(tools, Load(engine, connections, beyond, qos, _LIMIT_SECONDS)).stored_per_s

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from app.domain.errors import EnvironmentFault
+
 Value = str | int | float | bool | None
 
 
-class CanNotRun(Exception):
+class CanNotRun(EnvironmentFault):
     """This machine or installation can not run the bench; the text says what to set or install."""
 
 

@@ -57,10 +57,10 @@ class Second:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the bench's flags."""
     add = parser.add_argument
-    add("--connections", type=int, default=_CONNECTIONS, help=f"modules (default: {_CONNECTIONS})")
-    add("--seconds", type=float, default=8.0, help="length of the phase at twice capacity (default: 8)")
-    add("--stall", type=float, default=12.0, help="seconds the store stands still (default: 12; the full figure: 60)")
-    add("--rate", type=float, default=_STALL_RATE, help=f"readings per second while it does (default: {_STALL_RATE:g})")
+    add("--connections", type=int, default=_CONNECTIONS, help="modules")
+    add("--seconds", type=float, default=8.0, help="length of the phase at twice capacity")
+    add("--stall", type=float, default=12.0, help="seconds the store stands still; the full figure takes 60")
+    add("--rate", type=float, default=_STALL_RATE, help="readings per second while it does")
     add("--json", action="store_true", help="print one JSON object as the last line")
 
 

@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
+from app.domain.errors import EnvironmentFault
 from device_sim.bench.histogram import Histogram
 from device_sim.bench.plan import Command, Connect, Connected, Failed, Finish, Finished, Idle, Plan, Ran, Report, Run
 
@@ -29,7 +30,7 @@ _DECODE = msgspec.json.Decoder(Report)
 _R = TypeVar("_R", Connected, Ran, Finished)
 
 
-class LoadError(Exception):
+class LoadError(EnvironmentFault):
     """A load process ended, or could not do what it was told."""
 
 
