@@ -51,10 +51,25 @@ class Batch(Protocol):
     until it has called `acknowledge` once (only needed when a message in it is guaranteed).
     """
 
-    arrival_us: int
-    handles: Sequence[object]
-    payloads: Sequence[bytes]
-    guaranteed: Sequence[bool]
+    @property
+    def arrival_us(self) -> int:
+        """UTC microseconds."""
+        ...
+
+    @property
+    def handles(self) -> Sequence[object]:
+        """What `Sink.open_topic` returned for each message's topic."""
+        ...
+
+    @property
+    def payloads(self) -> Sequence[bytes]:
+        """The payloads."""
+        ...
+
+    @property
+    def guaranteed(self) -> Sequence[bool]:
+        """Whether each message came with QoS 1 or 2."""
+        ...
 
     def acknowledge(self) -> None:
         """Let the engine answer every guaranteed message (PUBACK, PUBREC). Call on the loop, after the commit."""

@@ -1,0 +1,191 @@
+"""The native broker as an engine: start, stop, publish, counters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from broker.engine import Authenticator, Sink
+from broker.native.connection import Connection
+from broker.native.core import Core
+from broker.native.listening import bind, server_context
+from broker.native.message import Message
+from broker.native.persistence import NoStore, Store, Stored, unpack_message, unpack_subscription
+from broker.native.session import Outgoing, Session
+from broker.options import BrokerOptions, Listener
+from broker.packets import ProtocolError, Reason
+from broker.packets.topics import is_topic
+
+_log = logging.getLogger(__name__)
+
+# Clients get this long to take their DISCONNECT when the broker stops.
+_STOP_S = 2.0
+
+
+class NativeBroker:
+    """Our own MQTT 3.1.1 and 5.0 broker (`broker.engine.Engine`).
+
+    Causes the sink hears when a client goes: `client` (it said goodbye), `lost` (its network did), `keepalive`,
+    `takeover` (the same client connected anew), `protocol` (it broke the rules), `limit`, `stop` (this broker stops),
+    or what `disconnect` was given.
+    """
+
+    def __init__(
+        self,
+        options: BrokerOptions,
+        listeners: Sequence[Listener],
+        authenticator: Authenticator | None,
+        sink: Sink,
+        *,
+        data_dir: Path | None = None,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._options = options
+        self._listeners = tuple(listeners)
+        self._authenticator = authenticator
+        self._sink = sink
+        self._data_dir = data_dir
+        self._now = now
+        self._monotonic = monotonic
+        self._core: Core | None = None
+        self._servers: list[asyncio.Server] = []
+        self._addresses: dict[str, tuple[str, int]] = {}
+
+    async def start(self) -> None:
+        """Load what was kept, then listen. Raises OSError when a port is taken or a TLS file does not fit."""
+        loop = asyncio.get_running_loop()
+        store: Store = NoStore()
+        stored = await asyncio.to_thread(store.load)
+        core = Core(
+            loop,
+            self._options,
+            self._authenticator,
+            self._sink,
+            store,
+            now=self._now,
+            monotonic=self._monotonic,
+        )
+        self._core = core
+        self._restore(core, stored)
+        core.begin()
+        try:
+            for listener in self._listeners:
+                await self._listen(loop, core, listener)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop listening, say goodbye to every client, save sessions."""
+        core = self._core
+        if core is None:
+            return
+        for server in self._servers:
+            server.close()
+        core.inbox.flush()
+        for connection in list(core.connections):
+            connection.end("stop", Reason.SERVER_SHUTTING_DOWN)
+        await core.all_gone(_STOP_S)
+        for connection in list(core.connections):
+            connection.abort()
+        core.finish()
+        await core.store.close()
+        self._servers = []
+        self._core = None
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
+        """Publish from inside the hub; access rules do not apply, and the sink does not hear of it."""
+        core = self._running()
+        if not is_topic(topic):
+            raise ProtocolError(Reason.TOPIC_NAME_INVALID, f"not a topic name: {topic!r}")
+        message = Message(topic, payload, qos=qos, retain=retain)
+        if retain:
+            core.retainer.keep(message, "")
+        core.outbound.route(message, core.subscriptions.match(topic))
+
+    def hold_guaranteed(self, hold: bool) -> None:
+        """While held, connections that send QoS 1 or 2 are not read any further."""
+        self._running().hold(held=hold)
+
+    def forget_topics(self, subject: str | None = None) -> None:
+        """Ask `open_topic` and the access rules again, for every connection or for those of one credential."""
+        for connection in self._running().connections:
+            info = connection.info
+            if info is not None and (subject is None or info.access.subject == subject):
+                connection.topics = {}
+
+    def disconnect(self, subject: str, cause: str) -> int:
+        """Close the connections of one credential; how many there were."""
+        found = [
+            connection
+            for connection in self._running().connections
+            if not connection.closed and connection.info is not None and connection.info.access.subject == subject
+        ]
+        for connection in found:
+            connection.end(cause, Reason.ADMINISTRATIVE_ACTION)
+        return len(found)
+
+    def addresses(self) -> Mapping[str, tuple[str, int]]:
+        """Where each listener really listens: listener name -> (host, port)."""
+        return dict(self._addresses)
+
+    def counters(self) -> Mapping[str, int]:
+        """Counters since the start, by name (`broker.native.counters.NAMES`)."""
+        return self._core.counters.snapshot() if self._core is not None else {}
+
+    def _running(self) -> Core:
+        if self._core is None:
+            raise RuntimeError("the broker is not running")
+        return self._core
+
+    async def _listen(self, loop: asyncio.AbstractEventLoop, core: Core, listener: Listener) -> None:
+        context = None
+        if listener.tls is not None:
+            context = await asyncio.to_thread(server_context, listener.tls)
+        sockets = bind(listener)
+        host, port = sockets[0].getsockname()[:2]
+        self._addresses[listener.name] = (str(host), int(port))
+        for sock in sockets:
+            server = await loop.create_server(
+                lambda: Connection(core, listener),
+                sock=sock,
+                ssl=context,
+                backlog=self._options.backlog,
+                ssl_handshake_timeout=self._options.tls_handshake_s if context is not None else None,
+            )
+            self._servers.append(server)
+        _log.info("listener %s: port %d%s", listener.name, port, " (TLS)" if context is not None else "")
+
+    def _restore(self, core: Core, stored: Stored) -> None:
+        now = self._now()
+        for kept in stored.retained:
+            message = unpack_message(kept)
+            if not message.expired(now):
+                core.retainer.restore(message)
+        for saved in stored.sessions:
+            session = Session(saved.client_id, saved.subject)
+            session.expiry_s = saved.expiry_s
+            session.next_id = saved.next_id
+            # What was received and not in the store's keeping then has been lost with its batch: let it come again.
+            session.received = {number: True for number, safe in saved.received.items() if safe} or None
+            for subscription in saved.subscriptions:
+                core.subscribing.restore(session, subscription.written, unpack_subscription(subscription))
+            expires_at = saved.expires_at if saved.expires_at is not None else now + saved.expiry_s
+            core.sessions.restore(session, expires_at - now)
+        for waiting in sorted(stored.outgoing, key=lambda item: item.number):
+            owner = core.sessions.by_id.get(waiting.client_id)
+            if owner is None:
+                continue
+            out = Outgoing(
+                waiting.number,
+                unpack_message(waiting.message),
+                waiting.qos,
+                retain=waiting.retain,
+                numbers=waiting.numbers,
+            )
+            out.packet_id, out.released = waiting.packet_id, waiting.released
+            core.outbound.restore(owner, out)
