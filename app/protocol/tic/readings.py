@@ -68,10 +68,10 @@ class ReadingMaker:
     def __init__(self) -> None:
         self._drawn = IndexGuard()
         self._injected = IndexGuard()
-        self._last_arrival_us: int | None = None
+        self._last_at_us: int | None = None
 
-    def read(self, frame: Frame, arrival_us: int | None = None) -> FrameReading:
-        """The reading of a whole frame. `arrival_us` is when its last byte came, None for a capture without times.
+    def read(self, frame: Frame, at_us: int | None = None) -> FrameReading:
+        """The reading of a whole frame. `at_us` is when its last byte came, by a steady clock; None for a capture.
 
         The time of the reading is the meter's (standard mode), None when the meter says none.
         """
@@ -83,7 +83,7 @@ class ReadingMaker:
             indexes = _standard_indexes(frame, warnings)
         else:
             indexes = _historique_indexes(frame, warnings)
-        now_us = arrival_us if arrival_us is not None else meter_time.time_ms * 1000 if meter_time else None
+        now_us = at_us if at_us is not None else meter_time.time_ms * 1000 if meter_time else None
         ceiling_va = _subscription_kva(frame) * 1000
         drawn = self._guarded(self._drawn, indexes.drawn_wh, now_us, ceiling_va, warnings)
         injected = self._guarded(self._injected, frame.number("EAIT"), now_us, ceiling_va, warnings)
@@ -101,7 +101,7 @@ class ReadingMaker:
             current_a=_first_number(frame, "IRMS1", "IINST1", "IINST"),
             current_2_a=_first_number(frame, "IRMS2", "IINST2"),
             current_3_a=_first_number(frame, "IRMS3", "IINST3"),
-            frame_gap_ms=self._gap_ms(arrival_us),
+            frame_gap_ms=self._gap_ms(at_us),
             state=_state(frame, meter_time),
         )
         return FrameReading(reading if _says_something(reading) else None, tuple(warnings), meter_time)
@@ -128,11 +128,11 @@ class ReadingMaker:
         warnings.append(_WARN_OF_VERDICT[verdict])
         return None
 
-    def _gap_ms(self, arrival_us: int | None) -> int | None:
-        last_us, self._last_arrival_us = self._last_arrival_us, arrival_us
-        if last_us is None or arrival_us is None or arrival_us < last_us:
+    def _gap_ms(self, at_us: int | None) -> int | None:
+        last_us, self._last_at_us = self._last_at_us, at_us
+        if last_us is None or at_us is None or at_us < last_us:
             return None
-        return min((arrival_us - last_us) // 1000, 2**31 - 1)
+        return min((at_us - last_us) // 1000, 2**31 - 1)
 
 
 def _apparent_va(frame: Frame) -> int | None:

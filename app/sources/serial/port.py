@@ -1,0 +1,190 @@
+"""Opens a meter's port: any URL pyserial knows (`/dev/ttyUSB0`, `COM3`, `socket://host:port`, `loop://`).
+
+pyserial opens and sets devices; what it waits with is `select`, which knows no file descriptor above 1023, and a hub
+with thousands of connections has those. So devices on Linux and sockets are read here.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import urllib.parse
+from typing import Protocol
+
+import serial
+
+from app.domain.errors import OperatorInputError
+from app.domain.linky import BAUD, TicMode
+
+# How long a read waits for the first byte: also how long a stop may take.
+READ_TIMEOUT_S = 0.2
+CONNECT_TIMEOUT_S = 5.0
+# The most taken in one go: some frames, when they waited in a buffer.
+READ_BYTES = 4096
+
+
+class UnknownPortError(OperatorInputError):
+    """A URL that names no port of any kind."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"serial port {url!r}: {why}; give /dev/ttyUSB0, COM3 or socket://host:port")
+        self.url = url
+
+
+class Port(Protocol):
+    """An open port; `has_baud` is false for streams without a speed of their own. Raises OSError when it is gone."""
+
+    has_baud: bool
+
+    def read(self) -> bytes:
+        """What came; empty when nothing did within the time-out."""
+        ...
+
+    def set_mode(self, mode: TicMode) -> None:
+        """Listen at the speed of this mode, and forget what came at the old one."""
+        ...
+
+    def close(self) -> None:
+        """Close, whatever state it is in; raises nothing."""
+        ...
+
+
+def check_url(url: str) -> None:
+    """Raise UnknownPortError for a URL that no kind of port answers to. Nothing is opened."""
+    if _is_socket(url):
+        _address(url)
+        return
+    if not url.strip():
+        raise UnknownPortError(url, "no port is named")
+    try:
+        serial.serial_for_url(url, do_not_open=True)
+    except (ValueError, OSError) as error:
+        raise UnknownPortError(url, str(error)) from None
+
+
+def open_port(url: str, mode: TicMode) -> Port:
+    """Open a port at the speed of a mode. Raises OSError when it is not there or refuses."""
+    if _is_socket(url):
+        return _SocketPort(url)
+    has_baud = "://" not in url or url.lower().startswith(("rfc2217://", "alt://", "hwgrep://", "spy://", "cp2110://"))
+    try:
+        device = _open(url, mode, serial.SEVENBITS, serial.PARITY_EVEN)
+    except (OSError, ValueError) as error:
+        # Some drivers refuse 7E1: then parity arrives as bit 7, which the codec masks.
+        try:
+            device = _open(url, mode, serial.EIGHTBITS, serial.PARITY_NONE)
+        except (OSError, ValueError):
+            raise error if isinstance(error, OSError) else OSError(str(error)) from error
+    if sys.platform == "linux" and "://" not in url:
+        return _LinuxDevicePort(device)
+    return _SerialPort(device, has_baud=has_baud)
+
+
+class _SerialPort:
+    """Whatever pyserial offers."""
+
+    def __init__(self, device: serial.SerialBase, *, has_baud: bool) -> None:
+        self.has_baud = has_baud
+        self._device = device
+
+    def read(self) -> bytes:
+        chunk = bytearray(self._device.read(1))
+        while chunk and len(chunk) < READ_BYTES:
+            # What was read before the port went is returned; the next call raises.
+            try:
+                waiting = self._device.in_waiting
+                more = self._device.read(min(waiting, READ_BYTES)) if waiting else b""
+            except OSError:
+                break
+            if not more:
+                break
+            chunk += more
+        return bytes(chunk)
+
+    def set_mode(self, mode: TicMode) -> None:
+        self._device.baudrate = BAUD[mode]
+        self._device.reset_input_buffer()
+
+    def close(self) -> None:
+        try:
+            self._device.close()
+        except OSError:
+            # It is gone already; closing was all we wanted.
+            return
+
+
+class _LinuxDevicePort(_SerialPort):
+    """A device opened by pyserial and read without it."""
+
+    def __init__(self, device: serial.SerialBase) -> None:
+        super().__init__(device, has_baud=True)
+        self._descriptor: int = device.fileno()
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
+
+    def read(self) -> bytes:
+        if not self._poll.poll(READ_TIMEOUT_S * 1000):
+            return b""
+        try:
+            chunk = os.read(self._descriptor, READ_BYTES)
+        except BlockingIOError:
+            return b""
+        if not chunk:
+            raise OSError("the device is gone")
+        return chunk
+
+
+class _SocketPort:
+    """A byte stream over TCP: a serial server, or a module that passes its meter's bytes on."""
+
+    has_baud = False
+
+    def __init__(self, url: str) -> None:
+        self._socket = socket.create_connection(_address(url), timeout=CONNECT_TIMEOUT_S)
+        self._socket.settimeout(READ_TIMEOUT_S)
+
+    def read(self) -> bytes:
+        try:
+            chunk = self._socket.recv(READ_BYTES)
+        except TimeoutError:
+            return b""
+        if not chunk:
+            raise ConnectionError("closed by the other side")
+        return chunk
+
+    def set_mode(self, mode: TicMode) -> None:
+        """A stream has no speed; the mode shows in its separators."""
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _is_socket(url: str) -> bool:
+    return url.lower().startswith("socket://")
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urllib.parse.urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise UnknownPortError(url, str(error)) from None
+    if not host or not port:
+        raise UnknownPortError(url, "host or port is missing")
+    return host, port
+
+
+def _open(url: str, mode: TicMode, byte_size: int, parity: str) -> serial.SerialBase:
+    return serial.serial_for_url(
+        url,
+        baudrate=BAUD[mode],
+        bytesize=byte_size,
+        parity=parity,
+        stopbits=serial.STOPBITS_ONE,
+        timeout=READ_TIMEOUT_S,
+        rtscts=False,
+        dsrdtr=False,
+        xonxoff=False,
+    )

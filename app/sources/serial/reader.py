@@ -1,0 +1,219 @@
+"""Runs a meter's port on a thread of its own: opens it, finds the mode, reads, and opens it again when it was lost."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+import threading
+from collections.abc import Callable, Mapping
+
+from app.domain.linky import TicMode
+from app.sources.serial.clock import Clock, SystemClock
+from app.sources.serial.line import MeterLine, MeterReading
+from app.sources.serial.link import FRAME_LIMIT_US, Link, LinkMonitor
+from app.sources.serial.port import Port, check_url, open_port
+from app.sources.serial.remembered_modes import RememberedModes
+
+log = logging.getLogger(__name__)
+
+# How long to listen for a good group before the other speed is tried: more than a frame of either mode.
+LISTEN_US = 3_000_000
+# Between attempts to open a port that is not there: soon after a replug, seldom over a weekend.
+FIRST_RETRY_S = 0.5
+LONGEST_RETRY_S = 10.0
+# Most Linky meters are delivered in this mode.
+FIRST_MODE = TicMode.HISTORIQUE
+# After this and the 10 s of the line's own limit, a network stream without groups is closed and opened anew.
+SILENT_STREAM_US = 20_000_000
+_RATE_WINDOW_US = 2_000_000
+_OTHER = {TicMode.STANDARD: TicMode.HISTORIQUE, TicMode.HISTORIQUE: TicMode.STANDARD}
+
+__all__ = ["MeterReading", "SerialSource"]
+
+
+class SerialSource:
+    """The reader of one port.
+
+    `on_reading` is called on the reader's thread, for each reading in order; it must return quickly and marshal to
+    where it belongs. What it raises is logged and counted, and the reading is lost. A meter's serial is personal
+    data: it is in the readings, never in a log line.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        on_reading: Callable[[MeterReading], None],
+        *,
+        clock: Clock | None = None,
+        state_path: pathlib.Path | None = None,
+    ) -> None:
+        """Raises UnknownPortError for a URL of no kind; a port that is not there now is waited for instead."""
+        check_url(url)
+        self._url = url
+        self._on_reading = on_reading
+        self._clock = clock or SystemClock()
+        self._remembered = RememberedModes(state_path)
+        self._link = LinkMonitor()
+        self._line = MeterLine(self._link)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._remembered_mode = self._remembered.mode(url)
+        self._port_mode = FIRST_MODE
+        self._listen_until_us = 0
+        self._groups_at_last_look = 0
+        self._retry_s = FIRST_RETRY_S
+        # What was last said in the log; None: nothing yet.
+        self._answers: bool | None = None
+        self._opened = 0
+        self._callback_failures = 0
+        self._mode_switches = 0
+        self._rate = _ByteRate()
+
+    def start(self) -> None:
+        """Begin to read, once."""
+        if self._thread is not None:
+            raise RuntimeError("the serial source was started before")
+        self._thread = threading.Thread(target=self._run, name="serial-source", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the port; after the return `on_reading` is not called any more (unless called from `on_reading`)."""
+        self._stop.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    @property
+    def link(self) -> Link:
+        """The state of the line now."""
+        return self._link.state(self._clock.steady_us())
+
+    @property
+    def mode(self) -> TicMode | None:
+        """The mode of the last good group."""
+        return self._line.mode
+
+    def counters(self) -> Mapping[str, float]:
+        """What a technician asks of a line, since the start; absent while unknown. Reading it needs no lock."""
+        line = self._line
+        counters: dict[str, float] = {
+            "frames_good": line.frames_correct,
+            "frames_bad": line.frames_bad,
+            "frames_without_number": line.frames_without_number,
+            "groups_good": line.groups_good,
+            "groups_bad": line.groups_bad,
+            "readings": line.readings,
+            "readings_lost": self._callback_failures,
+            "bytes": line.bytes_read,
+            "bytes_per_s": self._rate.bytes_per_s,
+            "opened": self._opened,
+            "mode_switches": self._mode_switches,
+        }
+        age_us = self._link.frame_age_us(self._clock.steady_us())
+        if age_us != float("inf"):
+            counters["frame_age_s"] = age_us / 1_000_000
+        if line.meter_clock_offset_ms is not None:
+            counters["meter_clock_offset_s"] = line.meter_clock_offset_ms / 1000
+        counters.update({f"warning_{name}": count for name, count in list(line.warnings.items())})
+        return counters
+
+    def errors_by_label(self) -> Mapping[str, int]:
+        """Bad groups by the label they seem to have had; labels we do not know are together under "other"."""
+        return dict(self._line.errors_by_label)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            mode = self._remembered_mode or FIRST_MODE
+            try:
+                port = open_port(self._url, mode)
+            except OSError as error:
+                self._say_lost(error)
+            else:
+                self._opened += 1
+                self._serve(port, mode)
+            self._stop.wait(self._retry_s)
+            self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
+
+    def _serve(self, port: Port, mode: TicMode) -> None:
+        """Read until the port is lost or the source is stopped."""
+        self._port_mode = mode
+        self._listen_until_us = self._clock.steady_us() + LISTEN_US
+        self._groups_at_last_look = self._line.groups_good
+        self._link.opened()
+        try:
+            while not self._stop.is_set():
+                self._take(port.read())
+                self._look_for_mode(port)
+        except OSError as error:
+            self._say_lost(error)
+        except Exception:
+            log.exception("reading serial port %s failed", self._url)
+        finally:
+            port.close()
+            self._link.closed()
+            self._line.interrupted()
+
+    def _take(self, chunk: bytes) -> None:
+        steady_us = self._clock.steady_us()
+        self._rate.add(len(chunk), steady_us)
+        if not chunk:
+            return
+        for reading in self._line.feed(chunk, now_us=self._clock.now_us(), steady_us=steady_us):
+            try:
+                self._on_reading(reading)
+            except Exception:
+                self._callback_failures += 1
+                log.exception("a meter's reading was lost")
+
+    def _look_for_mode(self, port: Port) -> None:
+        """Try the other speed after 3 s without a good group, 10 s when there were some before."""
+        now_us = self._clock.steady_us()
+        if self._line.groups_good != self._groups_at_last_look:
+            self._groups_at_last_look = self._line.groups_good
+            self._listen_until_us = now_us + FRAME_LIMIT_US
+            self._say_answers()
+        elif now_us > self._listen_until_us:
+            if not port.has_baud:
+                # Meters never stop: a stream without a byte of sense for so long is a peer that has died unnoticed.
+                if now_us > self._listen_until_us + SILENT_STREAM_US:
+                    raise OSError("nothing of a meter came for too long")
+                return
+            self._port_mode = _OTHER[self._port_mode]
+            port.set_mode(self._port_mode)
+            self._mode_switches += 1
+            self._line.interrupted()
+            self._listen_until_us = now_us + LISTEN_US
+
+    def _say_answers(self) -> None:
+        """A meter speaks on the port: the only proof that it is the right port at the right speed."""
+        self._retry_s = FIRST_RETRY_S
+        if self._line.mode is not None and self._line.mode is not self._remembered_mode:
+            self._remembered_mode = self._line.mode
+            self._remembered.remember(self._url, self._line.mode)
+        if not self._answers:
+            self._answers = True
+            log.info("a meter answers on serial port %s, mode %s", self._url, self._line.mode)
+
+    def _say_lost(self, error: OSError) -> None:
+        if self._answers is not False:
+            self._answers = False
+            log.warning("serial port %s is not available, will be opened again: %s", self._url, error)
+
+
+class _ByteRate:
+    """Bytes per second over the last full window."""
+
+    def __init__(self) -> None:
+        self.bytes_per_s = 0.0
+        self._bytes = 0
+        self._since_us: int | None = None
+
+    def add(self, count: int, now_us: int) -> None:
+        if self._since_us is None:
+            self._since_us = now_us
+        self._bytes += count
+        elapsed_us = now_us - self._since_us
+        if elapsed_us >= _RATE_WINDOW_US:
+            self.bytes_per_s = self._bytes * 1_000_000 / elapsed_us
+            self._bytes = 0
+            self._since_us = now_us
