@@ -26,14 +26,20 @@ MAX_GROUPS_IN_FRAME = 128
 class Frame:
     """The groups of one frame by label (the first of each), those that were bad, and labels that came twice.
 
-    `whole` says that its beginning and its end were received; `correct` that nothing in it was bad either. A frame that
-    is whole but not correct can be used: what it lacks is unknown.
+    `began` and `ended` say which of its ends were received. A frame that is not correct can be used: what it lacks is
+    unknown.
     """
 
     groups: Mapping[str, Group]
     bad: tuple[BadGroup, ...]
     repeated: tuple[str, ...]
-    whole: bool
+    began: bool
+    ended: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether its beginning and its end were received."""
+        return self.began and self.ended
 
     @property
     def correct(self) -> bool:
@@ -150,7 +156,7 @@ class FrameReader:
             self._repeated.append(self._held_number.label)
             self._held_number = None
         if self._open():
-            frame = Frame(self._groups, tuple(self._bad), tuple(self._repeated), whole=self._began and seen)
+            frame = Frame(self._groups, tuple(self._bad), tuple(self._repeated), self._began, seen)
             self.frames_whole += frame.whole
             self.frames_correct += frame.correct
             self.frames_partial += not frame.whole

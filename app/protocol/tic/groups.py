@@ -234,6 +234,10 @@ class GroupReader:
             self._opened = True
 
     def _close(self, content: bytes, *, by_line_feed: bool) -> Iterator[Event]:
+        if not content.strip(b" \t"):
+            # A blank line is no group.
+            self.stray_bytes += len(content)
+            return
         parsed = parse_group(content, self._content_offset)
         if isinstance(parsed, Group):
             yield self._good(parsed)
