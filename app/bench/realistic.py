@@ -1,9 +1,9 @@
 """Readings as a fleet of Linky modules at 1 Hz sends them, made fast and always the same for one seed.
 
 Calibrated on REDD house 5 at 1 s: 58 % of a home's power steps are zero, 95 % are at most 1, 1 % are above 5; the
-readings here are no easier to compress (36 %, 82 %, 0.8 %). Power is VA in whole numbers, voltage in 0.1 V, current in 0.1 A;
-module time has some milliseconds of jitter and a drifting clock; arrival lags by tens of milliseconds with a long tail;
-one reading in a thousand is lost.
+readings here are no easier to compress (36 %, 82 %, 0.8 %). Power is VA in whole numbers, voltage in 0.1 V, current in
+0.1 A; module time has some milliseconds of jitter and a drifting clock; arrival lags by tens of milliseconds with a
+long tail; one reading in a thousand is lost.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _CHECKED_HEAD = struct.Struct("<IB")
 _MAX_HEADER = 1 << 20
 
 
-class NotASegment(Exception):  # noqa: N818 - it says what the file is
+class NotASegment(Exception):
     """The file does not begin with a sound header."""
 
 

@@ -1,72 +1,104 @@
-"""Merging many small files into few sorted ones: what to merge, and having it done by a worker process."""
+"""Having a worker process merge files, then committing what it wrote."""
 
 from __future__ import annotations
 
+import os
+import pickle
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+import sys
+import threading
+import uuid
+from pathlib import Path
 
-import pyarrow as pa
-
-from app.stores.series.delta.files import DataFile
+from app.stores.errors import CompactionFailed, TableConflict
+from app.stores.failpoints import FailPoint
+from app.stores.series.delta.jobs import CompactionResult, MergeConsumer, MergeJob
+from app.stores.series.delta.plan import CompactionOptions, CompactionPlan, plan
 from app.stores.series.delta.table import SeriesTable
 
-WINDOW_US = 600_000_000
-HOUR_US = 3_600_000_000
+__all__ = ["CompactionOptions", "CompactionPlan", "CompactionResult", "Compactor", "MergeConsumer", "MergeJob", "plan"]
 
-
-@dataclass(frozen=True, slots=True)
-class CompactionOptions:
-    # A reader's tail query opens each uncompacted file.
-    max_appended_files: int = 60
-
-
-@dataclass(frozen=True, slots=True)
-class CompactionPlan:
-    """Files to merge into one level; made by `plan`, valid while all its files are live."""
-
-    inputs: tuple[DataFile, ...]
-    level: int
-
-
-class MergeConsumer(Protocol):
-    """Sees each merged batch in the worker process; travels there and back by pickle, so keep it small.
-
-    Batches come sorted by (key, time), one row per (key, time), all columns. A key is whole in one batch, save one that
-    alone has more rows than a batch holds: it goes on in the next.
-    """
-
-    def consume(self, batch: pa.Table) -> None: ...
-
-    def result(self) -> Any:
-        """What the hub gets back; picklable."""
-
-
-@dataclass(frozen=True, slots=True)
-class CompactionResult:
-    added: tuple[DataFile, ...]
-    rows_in: int
-    rows_out: int
-    cpu_s: float
-    consumed: Any
-
-
-def plan(files: Sequence[DataFile], options: CompactionOptions, *, force: bool = False) -> CompactionPlan | None:
-    """What to merge next, None when nothing is worth it; `force` takes whatever is uncompacted. Pure."""
-    raise NotImplementedError
+# The tree's root, from which the worker imports.
+_ROOT = Path(__file__).resolve().parents[4]
 
 
 class Compactor:
     """Runs one merge at a time in a worker process of low priority; blocking, for a thread."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
     def run(
         self, table: SeriesTable, planned: CompactionPlan, consumer: MergeConsumer | None = None
     ) -> CompactionResult:
         """Merges, then commits; raises CompactionFailed, TableConflict, TableUnavailable. Nothing is visible then."""
-        raise NotImplementedError
+        job = job_of(table, planned, consumer)
+        with table.lease() as files:
+            live = {file.name for file in files}
+            if any(file.name not in live for file in planned.inputs):
+                raise TableConflict(f"{table.directory}: the files to merge have changed")
+            try:
+                result = self._merge(job)
+            except CompactionFailed:
+                table.discard_tagged(job.tag)
+                raise
+        table.replace(planned.inputs, result.added, point=FailPoint.COMPACTION)
+        return result
 
     def cancel(self) -> None:
         """Kills the worker of a running merge, from any thread; `run` raises CompactionFailed."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
 
-    _process: subprocess.Popen[bytes] | None = None
+    def _merge(self, job: MergeJob) -> CompactionResult:
+        environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+        with self._lock:
+            process = self._process = subprocess.Popen(
+                [sys.executable, "-m", "app.stores.series.delta.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                cwd=_ROOT,
+            )
+        try:
+            result = _talk(process, pickle.dumps(job))
+        finally:
+            with self._lock:
+                self._process = None
+        return result
+
+
+def job_of(table: SeriesTable, planned: CompactionPlan, consumer: MergeConsumer | None) -> MergeJob:
+    return MergeJob(
+        table.directory.resolve(),
+        table.schema.serialize().to_pybytes(),
+        planned,
+        uuid.uuid4().hex[:8],
+        table.options.extra_key,
+        table.options.merge_group_rows,
+        consumer,
+    )
+
+
+def _talk(process: subprocess.Popen[bytes], job: bytes) -> CompactionResult:
+    """Sends the job, leaves the pipe open (its end tells the worker that the hub died), takes the answer."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        try:
+            process.stdin.write(len(job).to_bytes(8, "little") + job)
+            process.stdin.flush()
+            answer = process.stdout.read()
+        except OSError as problem:
+            process.kill()
+            raise CompactionFailed(f"the merging process can not be reached: {problem}") from problem
+        process.stdin.close()
+        status = process.wait()
+    if status != 0 or not answer:
+        raise CompactionFailed(f"the merging process ended with status {status}")
+    result = pickle.loads(answer)  # noqa: S301 - from our own child, over its pipe
+    if isinstance(result, CompactionResult):
+        return result
+    raise CompactionFailed(f"merging failed: {result}")
