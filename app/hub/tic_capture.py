@@ -28,7 +28,8 @@ MAX_READINGS_KEPT = 100_000
 @dataclasses.dataclass(slots=True)
 class Capture:
     """The findings. `frames` are whole frames; `readings` are made of these and of frames whose end alone is
-    missing; `warnings` are what is odd, with counts."""
+    missing; `warnings` are what is odd, with counts.
+    """
 
     bytes_read: int = 0
     mode: TicMode | None = None
