@@ -185,3 +185,23 @@ def in_order(keys: Int64s, times: Int64s) -> bool:
         return True
     rising = (keys[1:] > keys[:-1]) | ((keys[1:] == keys[:-1]) & (times[1:] > times[:-1]))
     return bool(rising.all())
+
+
+def place(keys: Int64s, slots: Int64s, group_keys: Int64s, group_slots: Int64s) -> tuple[Int64s, Bools]:
+    """Which of the groups, sorted by (key, slot), each row falls into, and whether it falls into any.
+
+    Slots are small whole numbers (a bucket's number, not its time).
+    """
+    distinct, first = np.unique(group_keys, return_index=True)
+    if not len(distinct):
+        return np.zeros(len(keys), np.int64), np.zeros(len(keys), np.bool_)
+    owner = np.repeat(np.arange(len(distinct)), np.diff(np.append(first, len(group_keys))))
+    position = np.minimum(np.searchsorted(distinct, keys), len(distinct) - 1)
+    low = group_slots.min()
+    span = int(group_slots.max() - low) + 1
+    inside = (distinct[position] == keys) & (slots >= low) & (slots < low + span)
+    # The key's position and the slot beside each other are one sortable number.
+    codes = position * span + np.where(inside, slots - low, 0)
+    group_codes = owner * span + (group_slots - low)
+    ids = np.minimum(np.searchsorted(group_codes, codes), len(group_codes) - 1)
+    return ids, inside & (group_codes[ids] == codes)

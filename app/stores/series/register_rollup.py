@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from app.domain.resolution import TEN_MIN_US
-from app.stores.series.grouping import Bools, Groups, Int64s, boundaries, nullable, numbers
+from app.stores.series.grouping import Bools, Groups, Int64s, boundaries, nullable, numbers, place
 from app.stores.series.tiers import REGISTER
 
 # Room for the register's number beside the group's (the column is int8).
@@ -20,7 +20,7 @@ def roll_up_registers(
 ) -> pa.Array:
     """The `registers` column of TIER, null where nothing is known. `grown[i]`: the index's step into raw row i.
 
-    Anchors (rows of the registers table) come on every change of the running register, so after the last one of a bucket
+    Anchors (rows of the registers table) come on every change of the running register, so after the last of a bucket
     one register runs: its last index is the anchor plus what the index grew since.
     """
     running, running_known = numbers(raw, "register")
@@ -35,6 +35,8 @@ def roll_up_registers(
     sums, _ = _spread(all_codes, grown_codes, grown_sums)
     firsts, anchored = _spread(all_codes, anchor_codes, first)
     lasts, _ = _spread(all_codes, anchor_codes, last)
+    # Where anchors tell, they are the truth; an index that fell is not.
+    sums = np.where(anchored & (lasts >= firsts), lasts - firsts, sums)
     return register_lists(
         all_codes // _REGISTERS, all_codes % _REGISTERS - _NUMBER_OFFSET, firsts, lasts, sums, anchored, groups.total
     )
@@ -71,10 +73,8 @@ def _anchors(
     """(group, register) as one number, and the register's first and last index in the bucket."""
     if anchors is None or not anchors.num_rows:
         return _NONE, _NONE, _NONE
-    from app.stores.series.rollup import group_of  # noqa: PLC0415 - a cycle otherwise
-
     keys, times = numbers(anchors, "key")[0], numbers(anchors, "time")[0]
-    ids, found = group_of(keys, times - times % TEN_MIN_US, group_keys, group_times)
+    ids, found = place(keys, times // TEN_MIN_US, group_keys, group_times // TEN_MIN_US)
     register, index = numbers(anchors, "register")[0], numbers(anchors, "drawn_wh")[0]
     order = np.lexsort((times, register, ids))
     order = order[found[order]]
@@ -84,29 +84,23 @@ def _anchors(
     codes = ids * _REGISTERS + register + _NUMBER_OFFSET
     starts = boundaries(codes)
     ends = np.append(starts[1:], len(codes)) - 1
-    group = ids[starts]
-    # The register that runs at the end of the bucket went on after its last anchor.
-    runs_last, known_last = _running_at_end(groups, running, running_known)
-    still = known_last[group] & (runs_last[group] == register[starts])
-    raw_times = numbers(raw, "time")[0]
+    group, number = ids[starts], register[starts]
+    # What ran before the first anchor of a bucket, and after its last, is one register each.
+    ran = groups.only(running_known)
+    known_running = running if running_known is None else running[running_known]
+    ran_before = ran.known()[group] & (ran.firsts(known_running)[group] == number)
+    ran_after = ran.known()[group] & (ran.lasts(known_running)[group] == number)
+    row_codes = groups.ids * TEN_MIN_US + numbers(raw, "time")[0] % TEN_MIN_US
     total_grown = np.append(0, np.cumsum(grown))
+
+    def grown_until(moments_us: Int64s) -> Int64s:
+        rows = np.searchsorted(row_codes, group * TEN_MIN_US + moments_us % TEN_MIN_US, side="right")
+        return total_grown[rows]
+
     bucket_ends = np.append(groups.starts[1:], len(groups.ids))[group]
-    anchor_row = _rows_up_to(raw_times, groups, group, times[ends])
-    since = total_grown[bucket_ends] - total_grown[anchor_row]
-    return codes[starts], index[starts], index[ends] + np.where(still, since, 0)
-
-
-def _running_at_end(groups: Groups, running: Int64s, known: Bools | None) -> tuple[Int64s, Bools]:
-    rows = groups.only(known)
-    return rows.lasts(running if known is None else running[known]), rows.known()
-
-
-def _rows_up_to(times: Int64s, groups: Groups, group: Int64s, until: Int64s) -> Int64s:
-    """How many raw rows (of all) come up to a time within a group, the row at that time included."""
-    low = times.min()
-    span = int(times.max() - low) + 2
-    codes = groups.ids * span + (times - low)
-    return np.searchsorted(codes, group * span + np.clip(until - low, 0, span - 1), side="right")
+    before = grown_until(times[starts]) - total_grown[groups.starts[group]]
+    after = total_grown[bucket_ends] - grown_until(times[ends])
+    return codes[starts], index[starts] - np.where(ran_before, before, 0), index[ends] + np.where(ran_after, after, 0)
 
 
 def _sum_by_code(codes: Int64s, sums: Int64s) -> tuple[Int64s, Int64s]:
@@ -126,3 +120,45 @@ def _spread(all_codes: Int64s, codes: Int64s, values: Int64s) -> tuple[Int64s, B
     result[places] = values
     found[places] = True
     return result, found
+
+
+def combine_registers(column: pa.ChunkedArray, groups: Groups, keys: Int64s | None = None) -> pa.Array:
+    """`registers` of longer buckets, from those of their parts (one list per row, rows in groups).
+
+    Each register's growth gains what lies between two anchored parts of one group; with `keys` (rising numbers, equal
+    where rows belong to one key) what lies between any two of one key, for the later.
+    """
+    lists = column.combine_chunks()
+    items = lists.flatten()
+    if not len(items):
+        return pa.nulls(groups.total, pa.list_(REGISTER))
+    row = lists.value_parent_indices().to_numpy().astype(np.int64)
+    items_table = pa.Table.from_arrays(items.flatten(), names=[field.name for field in REGISTER])
+    register, (grown, _) = numbers(items_table, "register")[0], numbers(items_table, "grown_wh")
+    first, known_mask = numbers(items_table, "first_wh")
+    last, _ = numbers(items_table, "last_wh")
+    anchored = np.ones(len(row), np.bool_) if known_mask is None else known_mask
+    scope = groups.ids[row] if keys is None else keys[row]
+    order = np.lexsort((row, register, scope))
+    row, register, first, last = row[order], register[order], first[order], last[order]
+    grown, anchored, scope = grown[order], anchored[order], scope[order]
+    at = np.flatnonzero(anchored)
+    linked = (scope[at][1:] == scope[at][:-1]) & (register[at][1:] == register[at][:-1])
+    between = np.zeros(len(row), np.int64)
+    between[at[1:]] = np.where(linked, np.maximum(first[at][1:] - last[at][:-1], 0), 0)
+    group = groups.ids[row]
+    order = np.lexsort((row, register, group))
+    group, register, first, last = group[order], register[order], first[order], last[order]
+    grown, anchored = (grown + between)[order], anchored[order]
+    starts = boundaries(group, register)
+    joined = Groups.from_starts(starts, len(group))
+    some = joined.only(None if anchored.all() else anchored)
+    return register_lists(
+        group[starts],
+        register[starts],
+        some.firsts(first[anchored]),
+        some.lasts(last[anchored]),
+        joined.reduce(np.add, grown),
+        some.known(),
+        groups.total,
+    )

@@ -11,7 +11,18 @@ import pyarrow as pa
 from app.domain.completeness import LARGEST_LOSS, LATE_LAG_MS, SEQUENCE_MODULUS, Reason
 from app.domain.reading import Origin, PowerKind, StateBit
 from app.domain.resolution import DEFAULT_ZONE, TEN_MIN_US
-from app.stores.series.grouping import Anys, Bools, Groups, Int64s, boundaries, floats, nullable, numbers, table_of
+from app.stores.series.grouping import (
+    Anys,
+    Bools,
+    Groups,
+    Int64s,
+    boundaries,
+    floats,
+    nullable,
+    numbers,
+    place,
+    table_of,
+)
 from app.stores.series.register_rollup import roll_up_registers
 from app.stores.series.schema import UTC_MICROSECONDS
 from app.stores.series.tiers import AUX_APPARENT, AUX_INJECTED, TIER
@@ -76,8 +87,11 @@ class Source:
     copies: Int64s | None = None
 
 
-def roll_up(source: Source, facts: KeyFacts, version: int) -> pa.Table:
-    """The TIER rows of each 10-minute bucket that holds a raw row, by the bucket's own rows alone."""
+def roll_up(source: Source, facts: KeyFacts, version: int, until_us: int | None = None) -> pa.Table:
+    """The TIER rows of each 10-minute bucket that holds a raw row, by the bucket's own rows alone.
+
+    Expected counts what is due until `until_us` (None: the end of each bucket).
+    """
     raw = source.raw
     if not raw.num_rows:
         return TIER.empty_table()
@@ -91,13 +105,15 @@ def roll_up(source: Source, facts: KeyFacts, version: int) -> pa.Table:
         "key": pa.array(group_keys),
         "time": pa.array(group_times).cast(UTC_MICROSECONDS),
         "version": pa.array(np.full(groups.total, version, np.int64)),
+        "part": pa.array(np.zeros(groups.total, np.int64)),
         "first_time": pa.array(groups.firsts(times)).cast(UTC_MICROSECONDS),
         "last_time": pa.array(groups.lasts(times)).cast(UTC_MICROSECONDS),
     }
     _count(source, groups, times, columns, reasons)
     _sequence(raw, groups, columns, reasons)
     period_ms = _period(group_keys, times, groups, facts, reasons)
-    expectation(group_keys, group_times, group_times + TEN_MIN_US, period_ms, facts, columns, reasons)
+    ends = group_times + TEN_MIN_US
+    expectation(group_keys, group_times, ends, until_us, period_ms, facts, columns, reasons)
     aux = _AuxRows(source.aux, group_keys, group_times)
     _powers(raw, groups, aux, columns, reasons)
     drawn, drawn_known = numbers(raw, "drawn_wh")
@@ -113,12 +129,16 @@ def expectation(
     keys: Int64s,
     starts_us: Int64s,
     ends_us: Int64s,
+    until_us: int | None,
     period_ms: Int64s,
     facts: KeyFacts,
     columns: dict[str, pa.Array],
     reasons: Int64s,
 ) -> None:
     """Sets `period_ms` and `expected` of buckets (null where the period is 0), and marks the partly paired."""
+    if until_us is not None:
+        reasons[ends_us > until_us] |= Reason.OPEN
+        ends_us = np.maximum(np.minimum(ends_us, until_us), starts_us)
     paired_from, paired_to = facts.paired_us(keys)
     paired = np.maximum(np.minimum(ends_us, paired_to) - np.maximum(starts_us, paired_from), 0)
     reasons[paired < ends_us - starts_us] |= Reason.PARTLY_PAIRED
@@ -292,7 +312,7 @@ class _AuxRows:
         if aux is None or not aux.num_rows:
             return
         keys, times = numbers(aux, "key")[0], numbers(aux, "time")[0]
-        ids, found = group_of(keys, times - times % TEN_MIN_US, group_keys, group_times)
+        ids, found = place(keys, times // TEN_MIN_US, group_keys, group_times // TEN_MIN_US)
         found &= numbers(aux, "channel")[0] == 1
         order = np.lexsort((times, ids))
         self._rows = order[found[order]]
@@ -306,19 +326,3 @@ class _AuxRows:
             return np.zeros(0, np.int64), np.zeros(0, np.float64)
         chosen = (self._kinds == kind) & ~np.isnan(self._values)
         return self._ids[chosen], self._values[chosen]
-
-
-def group_of(keys: Int64s, buckets: Int64s, group_keys: Int64s, group_times: Int64s) -> tuple[Int64s, Bools]:
-    """Which of the sorted groups (key, bucket) each row falls into, and whether it falls into any."""
-    distinct, first = np.unique(group_keys, return_index=True)
-    ends = np.append(first[1:], len(group_keys))
-    # Buckets as small numbers beside the key's position make one sortable integer of both.
-    position = np.clip(np.searchsorted(distinct, keys), 0, len(distinct) - 1)
-    owner = np.repeat(np.arange(len(distinct)), ends - first)
-    low = group_times.min()
-    span = int(group_times.max() - low) + 1
-    inside = (distinct[position] == keys) & (buckets >= low) & (buckets < low + span)
-    code = position * span + np.where(inside, buckets - low, 0)
-    group_code = owner * span + (group_times - low)
-    ids = np.clip(np.searchsorted(group_code, code), 0, len(group_code) - 1)
-    return ids, inside & (group_code[ids] == code)

@@ -6,7 +6,7 @@ import dataclasses
 
 import pyarrow as pa
 
-from app.domain.resolution import DAY_US, SECOND_US, TEN_MIN_US
+from app.domain.resolution import SECOND_US
 from app.stores.series.schema import UTC_MICROSECONDS
 
 # The kinds of aux rows that roll-ups take up (what ingest writes; channel 1).
@@ -43,19 +43,20 @@ def _index(prefix: str) -> list[pa.Field]:
     ]
 
 
-# One row per key and bucket. It is made of the bucket's own readings alone (so that a bucket can be made anew without its
+# One row per key and bucket. It is made of the bucket's own readings alone (so that it can be made anew without its
 # neighbours) and rows of neighbouring buckets join into a longer one: what lies between two buckets (energy, losses) is
 # found from `last` of one and `first` of the next, and belongs to the later.
 #
-# time: start of the bucket. What came after its raw readings were gone stands in rows of its own, at start + 1 to
-# 599,999,999 us, one per segment that brought some: whoever reads adds them up (see `PART_SPAN`).
-# version: of several rows for one (key, time) the highest counts, which is also the last committed.
+# time: start of the bucket; version: of several rows for one (key, time, part) the highest counts, which is also the
+# last committed; part: 0 for what was made from raw. Late readings that came after the raw ones of their bucket were
+# gone stand in a row of their own for each segment that brought some (part: 1 + its number); readers add them up.
 # W and VA are kept apart, each with its own count. Quantiles are nearest-rank (the median is the lower one).
 TIER = pa.schema(
     [
         pa.field("key", pa.int64(), nullable=False),
         pa.field("time", UTC_MICROSECONDS, nullable=False),
         pa.field("version", pa.int64(), nullable=False),
+        pa.field("part", pa.int64(), nullable=False),
         pa.field("first_time", UTC_MICROSECONDS, nullable=False),
         pa.field("last_time", UTC_MICROSECONDS, nullable=False),
         pa.field("period_ms", pa.int32()),
@@ -87,14 +88,26 @@ TIER = pa.schema(
     ]
 )
 
-# A segment's late part of a bucket stands at its start + 1 + number % PART_SPAN microseconds: the same at each replay.
-PART_SPAN = TEN_MIN_US - 1
+# How TIER lies on disk: Delta tables of plain columns, so the registers have a table of their own.
+TIER_STORED = pa.schema([field for field in TIER if field.name != "registers"])
+TIER_REGISTERS = pa.schema(
+    [
+        pa.field("key", pa.int64(), nullable=False),
+        pa.field("time", UTC_MICROSECONDS, nullable=False),
+        pa.field("version", pa.int64(), nullable=False),
+        pa.field("part", pa.int64(), nullable=False),
+        pa.field("register", pa.int8(), nullable=False),
+        pa.field("first_wh", pa.int64()),
+        pa.field("last_wh", pa.int64()),
+        pa.field("grown_wh", pa.int64(), nullable=False),
+    ]
+)
 
-# What a reader gets: versions and parts resolved; drawn_wh and injected_wh are the energy of the bucket, the step into it
+# What a reader gets: versions and parts resolved; drawn_wh and injected_wh are the bucket's energy, the step into it
 # from the last reading before it included (so they add up over any range), as are `lost` and each register's grown_wh.
 TIER_READ = pa.schema(
     [
-        *(field for field in TIER if field.name != "version"),
+        *(field for field in TIER if field.name not in ("version", "part")),
         pa.field("drawn_wh", pa.int64()),
         pa.field("injected_wh", pa.int64()),
     ]
@@ -139,16 +152,12 @@ class Retention:
 
     def days(self, table: str) -> int:
         """Days kept of a table of the store."""
+        if table in ("raw", "registers", "aux"):
+            return self.raw_days
+        tier = table.removesuffix("_registers")
         return {
-            "raw": self.raw_days,
-            "registers": self.raw_days,
-            "aux": self.raw_days,
             "ten_min": self.ten_min_days,
             "hour": self.hour_days,
             "day": self.day_days,
             "fleet": self.fleet_days,
-        }[table]
-
-    def floor_us(self, table: str, now_us: int) -> int:
-        """Rows of `table` before this may go."""
-        return now_us - self.days(table) * DAY_US
+        }[tier]

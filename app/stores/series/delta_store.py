@@ -1,0 +1,149 @@
+"""The embedded series store: Delta tables in one data folder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from app.domain.resolution import Resolution
+from app.stores.failpoints import FailPoints
+from app.stores.series import copying, erasure
+from app.stores.series.delta.files import CommitLabel
+from app.stores.series.fleet_view import FleetView
+from app.stores.series.intake import Intake
+from app.stores.series.interface import SegmentLabel, StoreSize
+from app.stores.series.overlay import Overlay, Tail, no_tail
+from app.stores.series.rolling import Rolling
+from app.stores.series.rollup import KeyFacts
+from app.stores.series.tables import Tables
+from app.stores.series.tiering import TierState
+from app.stores.series.tiers import Retention
+from app.stores.series.upkeep import Upkeep
+from app.stores.storage import Storage
+
+# Inside the store's folder, beside the tables.
+STATE_FOLDER = "tiers"
+
+
+class DeltaSeriesStore:
+    """SeriesStore over Delta tables. One process may open a folder for writing; `disk_reader` reads it beside that.
+
+    `tail(table)` gives the journal's rows that may not be appended yet, in order of commit, so that reads have them.
+    `facts()` and `now_us()` are asked anew for each answer; `now_us` is the hub's clock.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        facts: Callable[[], KeyFacts],
+        now_us: Callable[[], int],
+        tail: Tail = no_tail,
+        retention: Retention | None = None,
+        failpoints: FailPoints | None = None,
+        storage: Storage | None = None,
+    ) -> None:
+        self._folder = folder
+        self._tables = Tables(folder, failpoints=failpoints, storage=storage)
+        self._state = TierState(folder / STATE_FOLDER, storage)
+        self._intake = Intake(self._tables, self._state, facts)
+        rolling = Rolling(self._tables, self._state, self._intake, facts, failpoints)
+        self._upkeep = Upkeep(self._tables, self._state, self._intake, rolling, retention or Retention())
+        self._overlay = Overlay(self._tables, self._state, facts, now_us, tail)
+        self._fleet = FleetView(self._overlay)
+        # Upkeep and whatever rewrites tables take turns; appends and reads do not wait for them.
+        self._maintaining = threading.Lock()
+        self._closed = False
+
+    @property
+    def done(self) -> Mapping[str, int]:
+        """Steps of upkeep since the start, by kind."""
+        return dict(self._upkeep.done)
+
+    @property
+    def unmade(self) -> int:
+        """Buckets of keys that wait to be made anew."""
+        return self._state.marks_count()
+
+    def append(self, label: SegmentLabel, tables: Mapping[str, pa.Table]) -> bool:
+        """See SeriesStore."""
+        return self._intake.append(CommitLabel(label.journal_id, label.number), tables)
+
+    def note_fleet(self, rows: pa.Table) -> None:
+        """Takes FLEET rows as summed up live: shown until the roll-up has made them from raw, never stored."""
+        self._fleet.note(rows)
+
+    def read(self, key: int, start_us: int, end_us: int, resolution: Resolution) -> pa.Table:
+        """See SeriesReader."""
+        return self._overlay.read(key, start_us, end_us, resolution)
+
+    def read_registers(self, key: int, start_us: int, end_us: int) -> pa.Table:
+        """See SeriesReader."""
+        return self._overlay.registers(key, start_us, end_us)
+
+    def read_aux(self, key: int, start_us: int, end_us: int) -> pa.Table:
+        """See SeriesReader."""
+        return self._overlay.aux(key, start_us, end_us)
+
+    def read_group(self, group: int, start_us: int, end_us: int) -> pa.Table:
+        """See SeriesReader."""
+        return self._fleet.read(group, start_us, end_us)
+
+    def latest(self, keys: Collection[int]) -> pa.Table:
+        """See SeriesReader."""
+        return self._overlay.newest(keys)
+
+    def maintain(self, now_us: int) -> bool:
+        """See SeriesStore."""
+        with self._maintaining:
+            return not self._closed and self._upkeep.step(now_us)
+
+    def settle(self) -> None:
+        """Waits for the merge in progress; for tests, benches and an orderly end."""
+        with self._maintaining:
+            self._upkeep.settle()
+
+    def delete_key(self, key: int) -> int:
+        """See SeriesStore."""
+        with self._maintaining:
+            # A merge in progress read the rows before: its outcome would bring them back, were it not refused.
+            self._upkeep.interrupt()
+            self._state.erase([key])
+            self._intake.forget(np.array([key], np.int64))
+            # An append that began before the key was erased is over before the rows are looked for.
+            with self._intake.holding():
+                deleted = erasure.delete_rows(self._tables, [key])
+            erasure.wipe(self._tables)
+            erasure.prove_gone(self._tables, [key])
+            return deleted
+
+    def sizes(self) -> Mapping[str, StoreSize]:
+        """See SeriesReader."""
+        found = {}
+        for spec, table in self._tables:
+            sizes = table.sizes()
+            found[spec.name] = StoreSize(sizes.rows, sizes.live_bytes, sizes.kept_bytes + sizes.log_bytes)
+        return found
+
+    def copy_out(self, folder: Path, start_us: int, end_us: int, *, keys: Collection[int] | None = None) -> int:
+        """See SeriesStore."""
+        return copying.copy_out(self._tables, self._overlay, folder, start_us, end_us, keys)
+
+    def copy_in(self, folder: Path) -> int:
+        """See SeriesStore."""
+        with self._maintaining:
+            return copying.copy_in(self._tables, self._state, self._intake, folder)
+
+    def close(self) -> None:
+        """See SeriesReader."""
+        with self._maintaining:
+            if self._closed:
+                return
+            self._closed = True
+            self._upkeep.close()
+            self._tables.close()
+            self._state.close()
