@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,11 +117,15 @@ def free_port() -> int:
     raise CanNotRun("no free port between 20000 and 32000")
 
 
-def measure(connections: int, rate: float, qos: int, seconds: float) -> list[dict[str, Value]]:
-    """A row for each peer that is installed; says which one is not."""
+def measure(
+    connections: int, rate: float, qos: int, seconds: float, only: Sequence[str] = ("mosquitto", "amqtt bare")
+) -> list[dict[str, Value]]:
+    """A row for each of these peers that is installed; says which one is not."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="wattdeck-peer-") as folder:
         for peer, peer_rate in _peers(Path(folder), rate):
+            if peer.name not in only:
+                continue
             note(f"{peer.name} by itself: {connections} connections, {peer_rate:,.0f}/s, QoS {qos}, {seconds:g} s")
             try:
                 rows.append(_measure(peer, connections, peer_rate, qos, seconds))
