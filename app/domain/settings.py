@@ -97,7 +97,7 @@ class IngestSettings:
 class StoreSettings:
     """The series store: tiers and upkeep."""
 
-    raw_days: float = setting(2.0, "raw readings are kept this long", minimum=0.1, maximum=4000)
+    raw_days: int = setting(2, "raw readings are kept this long", minimum=1, maximum=4000)
     ten_minute_days: int = setting(31, "10-minute tier", minimum=1, maximum=4000)
     hour_days: int = setting(396, "hour tier (13 months)", minimum=1, maximum=8000)
     day_days: int = setting(761, "day tier (25 months)", minimum=1, maximum=20000)

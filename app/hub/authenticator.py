@@ -83,6 +83,10 @@ class CredentialTable:
             self._put(row)
         return [username for username, state in before.items() if self._state(username) != state]
 
+    def usernames(self) -> frozenset[str]:
+        """Every user name."""
+        return frozenset(self._modules) | frozenset(self._accounts)
+
     def is_module(self, username: str) -> bool:
         """Whether this is the credential of a module."""
         return username in self._modules
@@ -166,6 +170,10 @@ class RegistryAuthenticator:
     def replace(self, usernames: Collection[str], rows: Iterable[CredentialRow]) -> list[str]:
         """Take over a change of a few credentials; the subjects whose connections must be closed. Call on the loop."""
         return self._table.replace(usernames, rows)
+
+    def usernames(self) -> frozenset[str]:
+        """Every user name that is known."""
+        return self._table.usernames()
 
     def take_used(self) -> frozenset[str]:
         """The user names that connected since the last call, for the registry's `note_used`."""

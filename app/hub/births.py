@@ -47,7 +47,7 @@ class Births:
                 continue
             facts, self._waiting = self._waiting, {}
             try:
-                await asyncio.to_thread(self._registry.set_facts_many, facts)
+                await asyncio.to_thread(self._registry.set_facts_of_many, facts)
             except WattdeckError as error:
                 log.warning("facts of %d modules could not be written, they are tried again: %s", len(facts), error)
                 self._waiting = facts | self._waiting

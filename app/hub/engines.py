@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from broker.native.server import NativeBroker
-
 from app.domain.settings import DERIVED_PORT, ListenSettings, Settings, TlsSettings
 from app.hub.certificates import LocalAuthority, ServerTls, own_certificate
 from app.hub.data_directory import DataDirectory
 from broker.engine import Authenticator, Engine, Sink
+from broker.native.server import NativeBroker
 from broker.options import Listener, Tls
 
 # From the modules' plain port to the others, so that 1883 gives MQTT's registered 8883.

@@ -17,6 +17,7 @@ from app.hub.births import Births
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.engines import build_engine
+from app.hub.fleet_feed import FleetFeed
 from app.hub.loop_lag import LoopLag
 from app.hub.roster import Roster
 from app.hub.serial_meters import SerialMeters
@@ -36,6 +37,7 @@ from app.stores.journal.journal import Journal
 from app.stores.registry.registry import Registry
 from app.stores.series.delta_store import DeltaSeriesStore
 from app.stores.series.schema import INGESTED
+from app.stores.series.tiers import Retention
 from broker.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -85,7 +87,8 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
         live = LiveState()
         live.reserve(len(modules))
         quarantine = Quarantine(directory.quarantine, settings.ingest.quarantine_rows)
-        ingest = _build_ingest(settings, modules, live, quarantine)
+        fleet = FleetFeed(modules, store.note_fleet, now_us=wall_clock_us)
+        ingest = _build_ingest(settings, modules, live, quarantine, fleet)
         committer = Committer(
             journal, ingest, quarantine, tail, _commit_rules(settings), disk=directory.root, on_sealed=archiver.put
         )
@@ -115,7 +118,7 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
         meters.start()
         stack.callback(meters.stop)
         lag = LoopLag()
-        for task in (lag.run(), births.run()):
+        for task in (lag.run(), births.run(), fleet.run()):
             stack.push_async_callback(_cancel, asyncio.create_task(task))
 
         statistics = Statistics(ingest, committer, archiver, journal, quarantine, engine, source, modules, meters, lag)
@@ -135,10 +138,20 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
 def _open_store(
     directory: DataDirectory, settings: Settings, roster: Roster, tail: Tail, failpoints: FailPoints
 ) -> DeltaSeriesStore:
-    raise NotImplementedError
+    kept = settings.store
+    return DeltaSeriesStore(
+        directory.series,
+        facts=lambda: roster.facts,
+        now_us=wall_clock_us,
+        tail=tail.batches,
+        retention=Retention(kept.raw_days, kept.ten_minute_days, kept.hour_days, kept.day_days, kept.fleet_days),
+        failpoints=failpoints,
+    )
 
 
-def _build_ingest(settings: Settings, modules: ModuleDirectory, live: LiveState, quarantine: Quarantine) -> Ingest:
+def _build_ingest(
+    settings: Settings, modules: ModuleDirectory, live: LiveState, quarantine: Quarantine, fleet: FleetFeed
+) -> Ingest:
     return Ingest(
         modules,
         live,
@@ -150,6 +163,7 @@ def _build_ingest(settings: Settings, modules: ModuleDirectory, live: LiveState,
         ),
         time_zone=settings.store.time_zone,
         buffer_rows=settings.ingest.buffer_rows,
+        observers=[fleet.observe],
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -25,11 +24,6 @@ ADOPTED = Template(period_ms=None)
 # Our own modules have one channel; foreign ones with more have their own sources.
 FIRST_CHANNEL = 1
 _INT64 = np.iinfo(np.int64)
-
-
-def city_group(city: str) -> int:
-    """The number of a city in the city series: stable over restarts and hubs, never 0 (the fleet)."""
-    return zlib.crc32(city.casefold().encode()) % (2**31 - 1) + 1 if city else 0
 
 
 class Roster:
@@ -101,7 +95,7 @@ class Roster:
             adopted = self._registry.ensure_modules(serials, template)
             if adopted:
                 log.info("registered %d unknown modules of kind %s", len(adopted), template.kind)
-        records = self._registry.modules()
+        records = self._registry.modules(changed)
         return records, self._registry.all_periods(changed), self._registry.places()
 
     def _take(
@@ -117,7 +111,7 @@ class Roster:
 
 def _group(periods: SupplyPeriods, places: dict[int, Place]) -> int:
     place = places.get(periods.periods[-1].key) if periods.periods else None
-    return city_group(place.city) if place else 0
+    return place.city_number if place else 0
 
 
 class RegistryFacts:
@@ -141,7 +135,7 @@ class RegistryFacts:
                 # An unassigned period is paired from the beginning: a module in a trial has no site.
                 period.from_us,
                 _INT64.max if period.to_us is None else period.to_us,
-                city_group(places[period.key].city) if period.key in places else 0,
+                places[period.key].city_number if period.key in places else 0,
             )
             for serial, found in supply.items()
             for period in found.periods
@@ -155,7 +149,7 @@ class RegistryFacts:
         self, periods_ms: dict[str, int], changed: dict[str, SupplyPeriods], places: dict[int, Place]
     ) -> RegistryFacts:
         """A new snapshot, with the periods of the changed modules replaced."""
-        return RegistryFacts(periods_ms, self._supply | changed, places, self._default_zone)
+        return RegistryFacts(self._periods_ms | periods_ms, self._supply | changed, places, self._default_zone)
 
     def periods_ms(self, keys: Int64s) -> Int64s:
         """The declared period in milliseconds, 0 where none was declared."""

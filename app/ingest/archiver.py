@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 
+from app.domain.errors import EnvironmentFault
 from app.ingest.tail import Tail
-from app.stores.errors import StoreError
 from app.stores.journal.journal import Journal, Segment
 from app.stores.series.interface import SegmentLabel, SeriesStore
 
@@ -108,7 +108,7 @@ class Archiver:
             self._store.append(SegmentLabel(segment.journal_id, segment.number), _tables(self._tail.rows_of(segment)))
             self._tail.archived(segment)
             self._journal.remove(segment)
-        except (StoreError, OSError) as error:
+        except (EnvironmentFault, OSError) as error:
             self._say_failing(error)
             return False
         self.counters.segments += 1
@@ -121,7 +121,7 @@ class Archiver:
         """One bounded step; whether more is due at once."""
         try:
             more = self._store.maintain(self._now_us())
-        except (StoreError, OSError) as error:
+        except (EnvironmentFault, OSError) as error:
             self._say_failing(error)
             return False
         self.counters.upkeep_steps += 1

@@ -112,6 +112,15 @@ class Site(Base):
     created_us: Mapped[int]
 
 
+class City(Base):
+    """The number of a city, 1 and on: what its sums are kept under in the series store. Never reused, never erased."""
+
+    __tablename__ = "cities"
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+
+
 class Pairing(Base):
     """A site's meter is read by a channel, from - to."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 
 from app.domain.errors import OperatorInputError
 from app.stores.registry.faults import UnknownNameError
-from app.stores.registry.models import Channel, Module, Site, table
-from app.stores.registry.records import Collection, ModuleKind, ModuleRecord, NewSite, SiteRecord
+from app.stores.registry.models import Channel, City, Module, Site, table
+from app.stores.registry.records import Collection, ModuleFacts, ModuleKind, ModuleRecord, NewSite, SiteRecord
 
 
 def modules(connection: Connection, serials: Sequence[str] | None) -> list[ModuleRecord]:
@@ -55,6 +55,20 @@ def modules(connection: Connection, serials: Sequence[str] | None) -> list[Modul
     ]
 
 
+def set_facts_of_many(connection: Connection, facts: Mapping[str, ModuleFacts]) -> None:
+    """Write what modules say of themselves; what they do not say stays, unknown modules are passed over."""
+    columns = [
+        {"of_serial": serial, **{f"new_{name}": value for name, value in said._asdict().items()}}
+        for serial, said in facts.items()
+    ]
+    values = {
+        name: sa.func.coalesce(sa.bindparam(f"new_{name}", type_=table(Module).c[name].type), table(Module).c[name])
+        for name in ModuleFacts._fields
+    }
+    statement = sa.update(table(Module)).where(table(Module).c.serial == sa.bindparam("of_serial")).values(values)
+    connection.execute(statement, columns)
+
+
 def set_facts(connection: Connection, serial: str, facts: dict[str, Any]) -> None:
     """Write columns of a module. Raises UnknownNameError."""
     # An update without columns is no statement; writing the serial over itself still tells whether it is there.
@@ -77,6 +91,7 @@ def add_sites(connection: Connection, new: Sequence[NewSite], now_us: int) -> li
             raise OperatorInputError(f"{zone[:64]!r} is no IANA time zone such as Europe/Paris") from error
     if not new:
         return []
+    _number_cities(connection, {site.city for site in new})
     rows = [
         {
             "city": site.city,
@@ -90,6 +105,14 @@ def add_sites(connection: Connection, new: Sequence[NewSite], now_us: int) -> li
     ]
     statement = sa.insert(table(Site)).returning(Site.id, sort_by_parameter_order=True)
     return list(connection.execute(statement, rows).scalars())
+
+
+def _number_cities(connection: Connection, names: set[str]) -> None:
+    """Give each city that has none its number. Few at a time: the cities of one call's sites."""
+    known = set(connection.execute(sa.select(City.name)).scalars())
+    fresh = sorted(names - known)
+    if fresh:
+        connection.execute(sa.insert(table(City)), [{"name": name} for name in fresh])
 
 
 def sites(connection: Connection) -> list[SiteRecord]:

@@ -125,10 +125,20 @@ class KeyRecord:
 
 
 class Place(NamedTuple):
-    """Where a key's readings come from, as far as roll-ups need it."""
+    """Where a key's readings come from, as far as roll-ups need it. `city_number` is 1 and on, for ever the same."""
 
     city: str
+    city_number: int
     zone: str
+
+
+class ModuleFacts(NamedTuple):
+    """What a birth message or a meter says of itself; None says nothing."""
+
+    period_ms: int | None = None
+    firmware: str | None = None
+    hardware: str | None = None
+    meter_serial: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

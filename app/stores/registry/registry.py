@@ -27,6 +27,7 @@ from app.stores.registry.records import (
     CredentialsChanged,
     KeyChange,
     KeyRecord,
+    ModuleFacts,
     ModuleRecord,
     ModulesChanged,
     NewSite,
@@ -158,10 +159,10 @@ class Registry:
         with self._reading() as connection:
             return next(iter(places.modules(connection, [serial])), None)
 
-    def modules(self) -> list[ModuleRecord]:
-        """Every module, by serial."""
+    def modules(self, serials: Sequence[str] | None = None) -> list[ModuleRecord]:
+        """Every module, or those of some serials that are registered, by serial."""
         with self._reading() as connection:
-            return places.modules(connection, None)
+            return places.modules(connection, serials)
 
     def set_facts(
         self,
@@ -180,6 +181,14 @@ class Registry:
         with self._writing() as connection:
             places.set_facts(connection, serial, {name: fact for name, fact in facts.items() if fact is not None})
         self._tell(ModulesChanged((serial,)))
+
+    def set_facts_of_many(self, facts: Mapping[str, ModuleFacts]) -> None:
+        """`set_facts` for a fleet that comes back, in one transaction; unknown modules are passed over."""
+        if not facts:
+            return
+        with self._writing() as connection:
+            places.set_facts_of_many(connection, facts)
+        self._tell(ModulesChanged(tuple(facts)))
 
     def set_collection(self, serial: str, collection: Collection) -> None:
         """Pause, retire or resume a module. Raises UnknownNameError."""

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from app.domain.errors import BugError
 from app.domain.keys import CollectionLevel, SupplyPeriod, SupplyPeriods
 from app.stores.registry.faults import RefusedChangeError, UnknownNameError
-from app.stores.registry.models import Channel, Holder, Key, KeyLedger, Module, Pairing, Site, TokenLedger, table
+from app.stores.registry.models import Channel, City, Holder, Key, KeyLedger, Module, Pairing, Site, TokenLedger, table
 from app.stores.registry.records import KeyChange, KeyRecord, PairedAs, PairingRecord, Place
 
 KeySource = Callable[[int], list[int]]
@@ -151,9 +151,18 @@ def all_periods(connection: Connection, serials: Sequence[str] | None) -> dict[t
 
 def places(connection: Connection) -> dict[int, Place]:
     """City and time zone of every key that is or was assigned to a site."""
-    query = sa.select(Key.key, Site.city, Site.zone).join_from(Key, Pairing).join(Site)
-    known: dict[tuple[str, str], Place] = {}
-    return {key: known.setdefault((city, zone), Place(city, zone)) for key, city, zone in connection.execute(query)}
+    query = (
+        sa.select(Key.key, Site.city, City.number, Site.zone)
+        .join_from(Key, Pairing)
+        .join(Site)
+        .join(City, City.name == Site.city)
+    )
+    known: dict[Place, Place] = {}
+    found = {}
+    for key, city, number, zone in connection.execute(query):
+        place = Place(city, number, zone)
+        found[key] = known.setdefault(place, place)
+    return found
 
 
 def key_record(connection: Connection, key: int) -> KeyRecord | None:

@@ -63,7 +63,7 @@ def test_an_unknown_key_names_source_and_the_nearest_key(tmp_path):
         ("ingest.commit_ms=2.5", "a whole number from 10 to 5000"),
         ("ingest.commit_ms=true", "a whole number"),
         ("ingest.commit_ms=soon", "'soon' is not allowed"),
-        ("store.raw_days=nan", "a number from 0.1 to 4000"),
+        ("store.lease_minutes=nan", "a number from 0 to 1440"),
         ("hub.engine=emqx", "one of native, amqtt, external"),
         ("broker.allow_anonymous=perhaps", "true or false"),
         ("broker.refuse_subscribe=[1]", "a list of texts"),
