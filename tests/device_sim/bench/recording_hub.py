@@ -214,6 +214,6 @@ def _credential(body: bytes) -> tuple[str, str]:
         length = int.from_bytes(body[at : at + 2], "big")
         fields.append(body[at + 2 : at + 2 + length].decode())
         at += 2 + length
-    client_id, username, password = (fields + ["", ""])[:3]
+    client_id, username, password = ([*fields, "", ""])[:3]
     assert client_id.removesuffix("-probe") == username
     return username, password

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,4 +18,4 @@ def test_every_number_once(numbers):
     parts = ranges.parts()
 
     assert expand(parts).tolist() == sorted(set(numbers))
-    assert all(earlier[1] + 1 < later[0] for earlier, later in zip(parts, parts[1:], strict=False))
+    assert all(earlier[1] + 1 < later[0] for earlier, later in itertools.pairwise(parts))

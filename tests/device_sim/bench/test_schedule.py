@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +33,7 @@ def messages(span):
 def test_however_time_is_cut_each_connection_gets_every_round_once_and_in_order(schedule, data):
     seen: dict[int, list[int]] = {}
     points = data.draw(cuts(schedule.total))
-    for done, due in zip(points, points[1:], strict=False):
+    for done, due in itertools.pairwise(points):
         got = [message for span in schedule.spans(done, due) for message in messages(span)]
         assert len(got) == due - done
         assert {index * schedule.connections + connection for connection, index in got} == set(range(done, due))
@@ -64,7 +66,7 @@ def test_stamps_are_at_most_two_milliseconds_early_and_rise_with_each_round(sche
             assert due_ms - 2.001 <= stamp <= due_ms + 0.001
             stamps.setdefault(connection, []).append(stamp)
 
-    assert all(earlier < later for found in stamps.values() for earlier, later in zip(found, found[1:], strict=False))
+    assert all(earlier < later for found in stamps.values() for earlier, later in itertools.pairwise(found))
 
 
 @given(schedules(), st.floats(0, 1e4, allow_nan=False))
