@@ -22,12 +22,10 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from app.domain.resolution import Resolution
 from app.hub.data_directory import DataDirectory
 from app.stores.failpoints import ENVIRONMENT_VARIABLE, FailPoint
 from app.stores.registry.records import Provisioned
 from app.stores.registry.registry import Registry
-from app.stores.series.delta_store import open_reader
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WORDS_KEPT = 60
@@ -90,20 +88,15 @@ class HubTools:
         directory = DataDirectory(data_dir)
         with Registry.open(directory.registry) as registry:
             periods = registry.all_periods()
-        reader = open_reader(directory.series, directory.journal)
-        modules, seqs, lags = [], [], []
-        for number, serial in enumerate(serials):
-            for period in periods[serial, 1].periods:
-                table = reader.read(period.key, None, None, Resolution.RAW)
-                modules.append(np.full(table.num_rows, number, np.int32))
-                seqs.append(_numbers(table, "seq"))
-                lags.append(_numbers(table, "lag_ms"))
-        empty = np.zeros(0, np.int64)
-        return Stored(
-            np.concatenate(modules or [empty]).astype(np.int32),
-            np.concatenate(seqs or [empty]),
-            np.concatenate(lags or [empty]),
-        )
+        from app.stores.series.delta.table import SeriesTable
+        from app.stores.series.schema import RAW
+
+        t = SeriesTable.open(directory.series / "raw", RAW)
+        table = t.scan(["key", "time", "seq", "lag_ms"])
+        keys = np.array([periods[serial, 1].periods[0].key for serial in serials])
+        order = np.argsort(keys)
+        found = order[np.searchsorted(keys[order], _numbers(table, "key"))]
+        return Stored(found.astype(np.int32), _numbers(table, "seq"), _numbers(table, "lag_ms"))
 
 
 class HubChild:

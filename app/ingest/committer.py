@@ -105,6 +105,9 @@ class Committer:
             await self._rest(self._rules.commit_s - (time.monotonic() - began))
         await self._commit()
         await self._tell_finished()
+        sealed = await self._in_writer(lambda: self._seal_when_due(now=True))
+        if sealed:
+            self._on_sealed(sealed)
         await self._in_writer(self._close)
         self._writer.shutdown()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from app.domain.credentials import CredentialKind, hash_secret, is_topic_filter, is_username, new_secret
 from app.domain.errors import OperatorInputError
+from app.stores.registry.chunks import chunks
 from app.stores.registry.faults import NameTakenError, UnknownNameError
 from app.stores.registry.models import Credential, Module, table
 from app.stores.registry.records import CredentialRecord, CredentialRow
@@ -87,7 +88,7 @@ def note_used(connection: Connection, used_us: Mapping[str, int]) -> None:
         connection.execute(statement, [{"name": name, "at_us": at_us} for name, at_us in used_us.items()])
 
 
-def rows(connection: Connection, usernames: Iterable[str] | None) -> list[CredentialRow]:
+def rows(connection: Connection, usernames: Sequence[str] | None) -> list[CredentialRow]:
     """What the authenticator needs, of every credential or of some."""
     query = sa.select(
         Credential.username,
@@ -97,14 +98,14 @@ def rows(connection: Connection, usernames: Iterable[str] | None) -> list[Creden
         Credential.publish,
         Credential.subscribe,
     )
-    if usernames is not None:
-        query = query.where(Credential.username.in_(list(usernames)))
+    parts = [query] if usernames is None else [query.where(Credential.username.in_(part)) for part in chunks(usernames)]
     kinds = {kind.value: kind for kind in CredentialKind}
     return [
         CredentialRow(
             username, kinds[kind], bytes(secret), blocked is not None, _patterns(publish), _patterns(subscribe)
         )
-        for username, kind, secret, blocked, publish, subscribe in connection.execute(query)
+        for part in parts
+        for username, kind, secret, blocked, publish, subscribe in connection.execute(part)
     ]
 
 

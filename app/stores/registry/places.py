@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from app.domain.errors import OperatorInputError
+from app.stores.registry.chunks import chunks
 from app.stores.registry.faults import UnknownNameError
 from app.stores.registry.models import Channel, City, Module, Site, table
 from app.stores.registry.records import Collection, ModuleFacts, ModuleKind, ModuleRecord, NewSite, SiteRecord
@@ -33,11 +34,11 @@ def modules(connection: Connection, serials: Sequence[str] | None) -> list[Modul
         .join(Channel)
         .order_by(Module.serial, Channel.number)
     )
-    if serials is not None:
-        query = query.where(Module.serial.in_(serials))
+    parts = [query] if serials is None else [query.where(Module.serial.in_(part)) for part in chunks(sorted(serials))]
     found: dict[str, tuple[Sequence[Any], list[int]]] = {}
-    for *facts, number in connection.execute(query):
-        found.setdefault(facts[0], (facts, []))[1].append(number)
+    for part in parts:
+        for *facts, number in connection.execute(part):
+            found.setdefault(facts[0], (facts, []))[1].append(number)
     return [
         ModuleRecord(
             serial=serial,

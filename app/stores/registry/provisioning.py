@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -14,17 +13,14 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.domain.credentials import CredentialKind, hash_secret, is_serial, new_secret
 from app.domain.errors import OperatorInputError
 from app.domain.keys import BEGINNING_US, CollectionLevel
+from app.stores.registry.chunks import chunks
 from app.stores.registry.faults import NameTakenError, UnknownNameError
 from app.stores.registry.models import Channel, Credential, Key, Module, Pairing, Site, table
 from app.stores.registry.records import Collection, ModuleKind, Provisioned
 from app.stores.registry.supply import KeySource, give_keys
 
-T = TypeVar("T")
-
 # A topic's channel number is one byte wide in the series store.
 MAX_CHANNELS = 100
-# SQLite allows 32,766 values in a statement, PostgreSQL 65,535.
-_NAMES_PER_QUERY = 10_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,7 +117,7 @@ def module_ids(connection: Connection, serials: Sequence[str]) -> dict[str, int]
     """The rows of registered modules."""
     return {
         serial: row
-        for chunk in _chunks(serials)
+        for chunk in chunks(serials)
         for serial, row in connection.execute(sa.select(Module.serial, Module.id).where(Module.serial.in_(chunk)))
     }
 
@@ -138,7 +134,7 @@ def _check_serials(connection: Connection, serials: Sequence[str]) -> None:
 
 def _check_sites(connection: Connection, sites: Sequence[int]) -> None:
     known: set[int] = set()
-    for chunk in _chunks(sites):
+    for chunk in chunks(sites):
         known.update(connection.execute(sa.select(Site.id).where(Site.id.in_(chunk))).scalars())
     for site in sites:
         if site not in known:
@@ -192,11 +188,6 @@ def _insert_pairings(
 def _existing(connection: Connection, column: InstrumentedAttribute[str], names: Sequence[str]) -> list[str]:
     return [
         found
-        for chunk in _chunks(names)
+        for chunk in chunks(names)
         for found in connection.execute(sa.select(column).where(column.in_(chunk))).scalars()
     ]
-
-
-def _chunks(names: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(names), _NAMES_PER_QUERY):
-        yield names[start : start + _NAMES_PER_QUERY]

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -258,7 +258,7 @@ class Registry:
         with self._reading() as connection:
             return accounts.records(connection)
 
-    def credential_rows(self, usernames: Iterable[str] | None = None) -> list[CredentialRow]:
+    def credential_rows(self, usernames: Sequence[str] | None = None) -> list[CredentialRow]:
         """What the authenticator keeps in memory, of every credential or of some."""
         with self._reading() as connection:
             return accounts.rows(connection, usernames)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.domain.errors import BugError
 from app.domain.keys import CollectionLevel, SupplyPeriod, SupplyPeriods
+from app.stores.registry.chunks import chunks
 from app.stores.registry.faults import RefusedChangeError, UnknownNameError
 from app.stores.registry.models import Channel, City, Holder, Key, KeyLedger, Module, Pairing, Site, TokenLedger, table
 from app.stores.registry.records import KeyChange, KeyRecord, PairedAs, PairingRecord, Place
@@ -141,11 +142,11 @@ def periods_of(connection: Connection, serial: str, number: int) -> SupplyPeriod
 def all_periods(connection: Connection, serials: Sequence[str] | None) -> dict[tuple[str, int], SupplyPeriods]:
     """The supply periods of every channel, or of those of some modules, by serial and channel number."""
     query = sa.select(Module.serial, Channel.number, *_PERIOD).join_from(Key, Channel).join(Module)
-    if serials is not None:
-        query = query.where(Module.serial.in_(serials))
+    parts = [query] if serials is None else [query.where(Module.serial.in_(part)) for part in chunks(serials)]
     found: dict[tuple[str, int], list[SupplyPeriod]] = {}
-    for serial, number, *row in connection.execute(query):
-        found.setdefault((serial, number), []).append(_period(row))
+    for part in parts:
+        for serial, number, *row in connection.execute(part):
+            found.setdefault((serial, number), []).append(_period(row))
     return {channel: SupplyPeriods(periods) for channel, periods in found.items()}
 
 

@@ -11,6 +11,7 @@ import pytest
 from app.domain.credentials import CredentialKind, hash_secret
 from app.domain.errors import BugError, OperatorInputError
 from app.domain.keys import BEGINNING_US, CollectionLevel, SupplyPeriods
+from app.stores.registry import chunks
 from app.stores.registry.faults import NameTakenError, RefusedChangeError, UnknownNameError
 from app.stores.registry.opening import locate
 from app.stores.registry.provisioning import Template
@@ -138,6 +139,21 @@ class TestModules:
                 assert places[period.key].city == ("Lyon", "Nantes", "Lille")[index % 3]
                 assert [pairing.from_us for pairing in registry.pairings(serial, channel)] == [START_US]
 
+    def test_a_fleet_needs_more_names_than_fit_into_a_statement(
+        self, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(chunks, "NAMES_PER_STATEMENT", 7)
+        serials = [f"WD-{n:03}" for n in range(50)]
+        registry.provision_many(serials)
+
+        some = serials[40:3:-1]
+        assert [module.serial for module in registry.modules(some)] == sorted(some)
+        assert {serial for serial, _ in registry.all_periods(some)} == set(some)
+        assert {row.username for row in registry.credential_rows(some)} == set(some)
+        assert registry.modules([]) == registry.credential_rows([]) == []
+        with pytest.raises(NameTakenError, match=r"and 32 more"):
+            registry.provision_many(["NEW", *some])
+
 
 class TestCredentials:
     def test_a_credential_is_added_blocked_allowed_and_removed(self, registry: Registry, clock: Ticking):
@@ -233,7 +249,7 @@ class TestSupplyPeriods:
         assert [(p.site_id, p.meter_serial, p.from_us, p.to_us) for p in registry.pairings("WD-1")] == [
             (site, "M1", t[0], t[1]), (site, "M2", t[1], t[3]), (other_site, None, t[4], None)
         ]  # fmt: skip
-        assert registry.places()[periods.periods[-1].key] == Place("Nice", "Europe/Paris")
+        assert registry.places()[periods.periods[-1].key] == Place("Nice", 2, "Europe/Paris")
 
     def test_late_data_go_to_the_key_of_their_module_time(self, registry: Registry):
         (site,) = registry.add_sites([NewSite("Lyon")])
