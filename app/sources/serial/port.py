@@ -6,17 +6,26 @@ with thousands of connections has those. So devices on Linux and sockets are rea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
 import sys
 import urllib.parse
+from collections.abc import Iterator
 from typing import Protocol
 
 import serial
 
 from app.domain.errors import OperatorInputError
 from app.domain.linky import BAUD, TicMode
+
+if sys.platform == "win32":
+    _TERMIOS_ERRORS: tuple[type[Exception], ...] = ()
+else:
+    import termios
+
+    _TERMIOS_ERRORS = (termios.error,)
 
 # How long a read waits for the first byte: also how long a stop may take.
 READ_TIMEOUT_S = 0.2
@@ -104,8 +113,9 @@ class _SerialPort:
         return bytes(chunk)
 
     def set_mode(self, mode: TicMode) -> None:
-        self._device.baudrate = BAUD[mode]
-        self._device.reset_input_buffer()
+        with _termios_as_os_error():
+            self._device.baudrate = BAUD[mode]
+            self._device.reset_input_buffer()
 
     def close(self) -> None:
         try:
@@ -177,14 +187,24 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _open(url: str, mode: TicMode, byte_size: int, parity: str) -> serial.SerialBase:
-    return serial.serial_for_url(
-        url,
-        baudrate=BAUD[mode],
-        bytesize=byte_size,
-        parity=parity,
-        stopbits=serial.STOPBITS_ONE,
-        timeout=READ_TIMEOUT_S,
-        rtscts=False,
-        dsrdtr=False,
-        xonxoff=False,
-    )
+    with _termios_as_os_error():
+        return serial.serial_for_url(
+            url,
+            baudrate=BAUD[mode],
+            bytesize=byte_size,
+            parity=parity,
+            stopbits=serial.STOPBITS_ONE,
+            timeout=READ_TIMEOUT_S,
+            rtscts=False,
+            dsrdtr=False,
+            xonxoff=False,
+        )
+
+
+@contextlib.contextmanager
+def _termios_as_os_error() -> Iterator[None]:
+    """Pyserial lets this one through, when a driver refuses every change that was asked for; it is no OSError."""
+    try:
+        yield
+    except _TERMIOS_ERRORS as error:
+        raise OSError(*error.args) from error

@@ -126,16 +126,17 @@ class SerialSource:
             mode = self._remembered_mode or FIRST_MODE
             try:
                 port = open_port(self._url, mode)
-            except OSError as error:
-                self._say_lost(error)
-            else:
                 self._opened += 1
                 self._serve(port, mode)
+            except OSError as error:
+                self._say_lost(error)
+            except Exception:
+                log.exception("reading serial port %s failed, it will be opened again", self._url)
             self._stop.wait(self._retry_s)
             self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
 
     def _serve(self, port: Port, mode: TicMode) -> None:
-        """Read until the port is lost or the source is stopped."""
+        """Read until the source is stopped; OSError when the port is lost."""
         self._port_mode = mode
         self._listen_until_us = self._clock.steady_us() + LISTEN_US
         self._groups_at_last_look = self._line.groups_good
@@ -144,10 +145,6 @@ class SerialSource:
             while not self._stop.is_set():
                 self._take(port.read())
                 self._look_for_mode(port)
-        except OSError as error:
-            self._say_lost(error)
-        except Exception:
-            log.exception("reading serial port %s failed", self._url)
         finally:
             port.close()
             self._link.closed()
