@@ -16,7 +16,7 @@ from app.domain.linky import (
 )
 from app.domain.reading import Reading
 from app.protocol.tic.frames import Frame, FrameReader
-from app.protocol.tic.groups import BadGroup, Event, Fault, Group, GroupReader, parse_group
+from app.protocol.tic.groups import BadGroup, Event, Group, GroupReader, parse_group
 from app.protocol.tic.readings import ReadingMaker
 
 # One flipped bit in a few thousand is noise that a receiver lives with; more is a fault somebody can find.
@@ -155,11 +155,11 @@ def _hints(found: Capture, groups: GroupReader, sample: bytes) -> Iterable[str]:
             yield "this looks like a hexadecimal dump: turn it into bytes first (xxd -r -p)"
         if found.groups_good == 0 and groups.bytes_with_bit_7 > groups.bytes_read // 8:
             yield "mostly no text: the speed is wrong (historique 1200 baud, standard 9600), or the wiring"
-    if found.reasons[Fault.CHECKSUM] and re.search(rb"PTEC H[CP]\.\.[\r\n]", sample):
+    if re.search(rb"PTEC H[CP]\.\. ?[\r\n]", sample):
         yield "blanks at line ends were removed: a checksum can be a blank; capture it again as bytes"
     bad_share = found.groups_bad / max(1, found.groups_bad + found.groups_good)
     if found.groups_good and bad_share > _MUCH_NOISE:
-        yield f"{bad_share:.0%} of the groups are bad: look at the wiring, its length, the adapter's resistor and supply"
+        yield f"{bad_share:.0%} of the groups are bad: look at the wiring and the adapter's supply"
     if found.groups_good and not found.frames:
         yield "no whole frame: capture for at least 5 s (historique: two frames take up to 5 s)"
     if "PTEC" in found.latest and found.latest["PTEC"].data == "TH..":
