@@ -18,6 +18,7 @@ from app.stores.registry.provisioning import Template
 from app.stores.registry.records import (
     Collection,
     CredentialsChanged,
+    ModuleFacts,
     ModuleKind,
     ModulesChanged,
     NewSite,
@@ -123,6 +124,21 @@ class TestModules:
         with pytest.raises(UnknownNameError, match="NOBODY"):
             registry.set_facts("NOBODY")
         assert registry.module("NOBODY") is None
+
+    def test_facts_of_a_fleet_that_comes_back_are_written_together(self, registry: Registry):
+        registry.provision_many(["WD-1", "WD-2", "WD-3"])
+        registry.set_facts("WD-2", hardware="B", firmware="1.0")
+        heard: list[object] = []
+        registry.subscribe(heard.append)
+
+        registry.set_facts_of_many(
+            {"WD-1": ModuleFacts(firmware="1.1"), "WD-2": ModuleFacts(period_ms=500), "gone": ModuleFacts(firmware="9")}
+        )
+        registry.set_facts_of_many({})
+
+        found = [(module.firmware, module.hardware, module.period_ms) for module in registry.modules()]
+        assert found == [("1.1", None, 1000), ("1.0", "B", 500), (None, None, 1000)]
+        assert heard == [ModulesChanged(("WD-1", "WD-2", "gone"))]
 
     def test_a_fleet_is_paired_with_its_sites_in_one_go(self, registry: Registry):
         sites = registry.add_sites([NewSite(city) for city in ("Lyon", "Nantes", "Lille")])
@@ -386,6 +402,18 @@ class TestSites:
             "29200",
             new.delivery_point,
         )
+
+    def test_a_city_keeps_its_number(self, registry: Registry):
+        """The city series are kept under these numbers."""
+
+        def number_of(city: str) -> int:
+            return next(place.city_number for place in registry.places().values() if place.city == city)
+
+        for serial, city in (("WD-1", "Nice"), ("WD-2", "Brest"), ("WD-3", "Nice")):
+            registry.provision(serial, Template(sites=tuple(registry.add_sites([NewSite(city)]))))
+
+        assert (number_of("Nice"), number_of("Brest")) == (1, 2)
+        assert len({place.city_number for place in registry.places().values()}) == 2
 
     @pytest.mark.parametrize("zone", ["Europe/Atlantis", "", "../etc/passwd", "/etc/localtime", "x\0"])
     def test_a_zone_is_one_of_iana(self, registry: Registry, zone: str):
