@@ -139,6 +139,10 @@ class LogState:
                 self.meta_data = action.meta_data
         self.version = version
 
+    def files(self) -> tuple[DataFile, ...]:
+        """Live files, oldest rows first."""
+        return tuple(sorted(self.live.values(), key=lambda file: (file.order, file.level, file.min_key, file.min_us)))
+
 
 def now_ms() -> int:
     """Wall clock, for the log's own times; rows are never stamped here."""

@@ -42,7 +42,9 @@ class Recovered:
 
 
 def recover(table: Path, log: DeltaLog, storage: Storage) -> Recovered:
-    """Reads the table's state; raises StoreDamaged when there is no way to it, OSError when the disk refuses.
+    """Reads the table's state; version -1: there is no table yet.
+
+    Raises StoreDamaged when there is no way to the state, OSError when the disk refuses.
 
     A newest commit that is torn, or whose files are missing or short, is rolled back: its rows are still in the
     journal, which deletes a segment only after the commit was synced. One further back can only be blanked. Both are
@@ -79,7 +81,9 @@ def recover(table: Path, log: DeltaLog, storage: Storage) -> Recovered:
             state.apply(version, actions or [])
         except (ValueError, KeyError, msgspec.MsgspecError) as problem:
             raise StoreDamaged(log.path_of(version), str(problem)) from problem
-    if state.version < 0 or state.meta_data is None:
+    if state.version < 0 and not log.checkpoints():
+        return Recovered(state, found, checkpoint)
+    if state.meta_data is None:
         raise StoreDamaged(log.directory, "neither a checkpoint nor the first log entry can be read")
     return Recovered(state, found, checkpoint)
 
@@ -127,8 +131,8 @@ def remove_orphans(table: Path, state: LogState, storage: Storage, *, keep: bool
 def _from_checkpoint(log: DeltaLog) -> tuple[LogState, int]:
     for version in reversed(log.checkpoints()):
         try:
-            rows = pq.read_table(log.checkpoint_path(version), columns=list(_CHECKPOINT_COLUMNS))
-            state = _state_of(rows, version)
+            with pq.ParquetFile(log.checkpoint_path(version)) as file:
+                state = _state_of(file.read(columns=list(_CHECKPOINT_COLUMNS)), version)
         except (pa.ArrowException, ValueError, KeyError, TypeError) as problem:
             _log.error("%s can not be read, an older one is taken: %s", log.checkpoint_path(version), problem)
         else:

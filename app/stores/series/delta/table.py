@@ -320,7 +320,7 @@ class SeriesTable:
         self._log_unsynced = True
         self._state.apply(version, actions)
         with self._reading:
-            self._files = tuple(sorted(self._state.live.values(), key=lambda file: (file.order, file.level, file.name)))
+            self._files = self._state.files()
         self._log.sync()
         self._log_unsynced = False
         self.failpoints.passing(FailPoint.DELTA_COMMITTED)
@@ -353,18 +353,20 @@ class SeriesTable:
 
     def _open(self) -> None:
         self.storage.make_directory(self._log.directory)
-        if not self._log.versions() and not self._log.checkpoints():
-            self._log.commit(0, delta_log.first_actions(self.schema, self._configuration()), "CREATE TABLE")
-            self._log.sync()
         recovery.mend_checkpoint_hint(self._log, self.storage)
         recovered = recovery.recover(self.directory, self._log, self.storage)
         self._state, self._checkpoint, found = recovered.state, recovered.checkpoint, recovered.found
+        if self._state.version < 0:
+            actions = delta_log.first_actions(self.schema, self._configuration())
+            self._log.commit(0, actions, "CREATE TABLE")
+            self._log.sync()
+            self._state.apply(0, actions)
         self._adopt_schema()
         missing = recovery.missing_files(self.directory, self._state)
         if missing:
             _log.error("%s: %d data files are missing or cut; their rows are lost", self.directory, len(missing))
             self._commit(recovery.removal_of(missing), "FSCK")
-        self._files = tuple(sorted(self._state.live.values(), key=lambda file: (file.order, file.level, file.name)))
+        self._files = self._state.files()
         keep = bool(found.rolled_back_commits or found.blanked_commits or missing)
         orphans = recovery.remove_orphans(self.directory, self._state, self.storage, keep=keep)
         self.verification = replace(found, missing_files=len(missing), orphans_removed=orphans)
