@@ -121,33 +121,36 @@ class Generator:
     def push(self, connection: Connection) -> None:
         """Send what a connection owes, as far as its window and socket let it."""
         owed = connection.owed
-        number = connection.number
         while owed and not connection.pending and connection.state is State.ONLINE:
             room = min(len(owed), _CATCH_UP)
             if self.qos:
                 room = min(room, self.plan.window - len(connection.inflight))
             if room <= 0:
                 return
-            head = self.heads[number]
             fill = self.template.fill
             batch = [owed[index] for index in range(room)]
-            if self.qos:
-                identifiers = [connection.take_packet_id() for _ in batch]
-                data = b"".join(
-                    head + struct.pack(">H", packet_id) + fill(due.time_ms, due.seq)
-                    for packet_id, due in zip(identifiers, batch, strict=True)
-                )
-                now = time.perf_counter()
-                connection.inflight.extend(map(Unacknowledged, identifiers, batch, [now] * room))
-            else:
-                data = b"".join(head + fill(due.time_ms, due.seq) for due in batch)
+            bodies = [fill(due.time_ms, due.seq) for due in batch]
             for _ in batch:
                 owed.popleft()
-            newest = batch[-1].seq
-            if batch[0].seq <= connection.highest_sent:
-                self.tally.resent += sum(due.seq <= connection.highest_sent for due in batch)
-            connection.highest_sent = max(connection.highest_sent, newest)
-            self.write(connection, data)
+            self.tally.resent += sum(due.seq <= connection.highest_sent for due in batch)
+            if self.qos:
+                self.send_guaranteed(connection, batch, bodies)
+            else:
+                connection.highest_sent = max(connection.highest_sent, batch[-1].seq)
+                head = self.heads[connection.number]
+                self.write(connection, head + head.join(bodies))
+
+    def send_guaranteed(self, connection: Connection, batch: list[Due], bodies: list[bytes]) -> None:
+        """Send QoS 1 readings, which the window must allow; each is in flight from now on."""
+        head = self.heads[connection.number]
+        now = time.perf_counter()
+        data = b""
+        for due, body in zip(batch, bodies, strict=True):
+            packet_id = connection.take_packet_id()
+            data += head + packet_id.to_bytes(2, "big") + body
+            connection.inflight.append(Unacknowledged(packet_id, due, now))
+        connection.highest_sent = max(connection.highest_sent, batch[-1].seq)
+        self.write(connection, data)
 
     def write(self, connection: Connection, data: bytes) -> None:
         """Send bytes; what the socket does not take waits in `pending`, and the connection with it."""
@@ -314,7 +317,9 @@ class Generator:
             if not data:
                 self.lost(connection)
                 return
-            self._received(connection, data)
+            # Once closing, only the end of the stream matters; a TLS socket shut down for writing gives raw records.
+            if connection.state is not State.CLOSING:
+                self._received(connection, data)
             # A TLS socket may hold decrypted bytes that no selector reports.
             if self._tls is None or connection.sock is None:
                 return

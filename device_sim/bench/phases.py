@@ -204,14 +204,16 @@ class Phases:
         generator = self._generator
         window = generator.plan.window
         due = [self._due(schedule, base_ms, r, span.offset_ms) for r in range(span.first_round, span.last_round)]
+        bodies = [generator.template.fill(reading.time_ms, reading.seq) for reading in due]
         for number in range(span.first_connection, span.last_connection):
             connection = generator.connections[number]
-            free = window - len(connection.inflight)
-            if open_loop and (connection.state is not State.ONLINE or connection.pending or free < len(due)):
-                generator.hold(connection, due, open_loop=True)
-                continue
-            connection.owed.extend(due)
-            generator.push(connection)
+            if not connection.owed and len(connection.inflight) + len(due) <= window:
+                if generator.sends[number] is not refuse:
+                    generator.send_guaranteed(connection, due, bodies)
+                    continue
+            elif connection.owed:
+                generator.push(connection)
+            generator.hold(connection, due, open_loop=open_loop)
 
     def _complete_round(self, done: int, schedule: Schedule, base_ms: int, run: Run) -> int:
         """After an interruption: finish the round, so that every connection was offered the same numbers."""
