@@ -19,6 +19,21 @@ _HOUR_US = 3_600.0 * SECOND_US
 Anys = npt.NDArray[Any]
 
 
+def fleet_source(before: pa.Table, raw: pa.Table) -> pa.Table:
+    """What `fleet_rows` needs: of the rows before the window (sorted, unique) the index, of its own also the power."""
+    names = ["key", "time", "drawn_wh", "power", "power_kind"]
+    if not before.num_rows:
+        return raw.select(names)
+    lead = before.select(names[:3])
+    for name in names[3:]:
+        field = raw.schema.field(name)
+        lead = lead.append_column(field, pa.nulls(lead.num_rows, field.type))
+    both = pa.concat_tables([lead, raw.select(names)]).combine_chunks()
+    # Per key the rows before come first, in order, so a stable sort by key alone is enough.
+    keys = numbers(both, "key")[0]
+    return both.take(pa.array(np.argsort(keys, kind="stable"))).combine_chunks()
+
+
 def fleet_rows(raw: pa.Table, cities: Int64s, start_us: int, end_us: int, version: int) -> pa.Table:
     """FLEET rows of [start_us, end_us) from raw rows (sorted by (key, time), unique) of [start_us - LEAD_US, end_us).
 

@@ -14,14 +14,16 @@ from app.domain.resolution import DAY_US, HOUR_US, SECOND_US, TEN_MIN_US, CivilD
 from app.stores.failpoints import FailPoint, FailPoints
 from app.stores.series.combine import combine
 from app.stores.series.fleet import LEAD_US
-from app.stores.series.fleet_rollup import added, fleet_rows
-from app.stores.series.grouping import Bools, Int64s, numbers
+from app.stores.series.fleet_rollup import added, fleet_rows, fleet_source
+from app.stores.series.grouping import Bools, Int64s, concat, numbers
 from app.stores.series.intake import Intake, by_zone, day_marks, longer_marks
 from app.stores.series.overlay import bucket_bounds, source_of
-from app.stores.series.rollup import KeyFacts, Source, roll_up
-from app.stores.series.schema import INGESTED
+from app.stores.series.rollup import KeyFacts, roll_up
+from app.stores.series.schema import INGESTED, RAW
 from app.stores.series.tables import Tables, scan_tier
 from app.stores.series.tiering import EMPTY, Level, TierState, day_level
+from app.stores.series.tiers import TIER
+from app.stores.series.unique import unique_readings
 from app.stores.series.versions import resolve
 
 # A bucket is made this long after its end by the hub's clock: nearly everything has arrived by then.
@@ -30,9 +32,13 @@ CLOSE_AFTER_US = 60 * SECOND_US
 SETTLE_US = 60 * SECOND_US
 # The fleet's sums of a past window need every module's readings again: seldom.
 FLEET_SETTLE_US = 900 * SECOND_US
-# A piece of work decodes about this many rows: some 100 MB, some 0.3 s.
+# A piece of work decodes about this many rows, some 0.3 s, and ends with a commit.
 _RAW_ROWS = 1_000_000
 _TIER_ROWS = 200_000
+# Of these, so many at once: larger arrays cost more in page faults than smaller ones in calls.
+_BATCH_ROWS = 250_000
+# What roll-ups read of the raw table.
+_RAW_COLUMNS = [name for name in RAW.names if name != "current_a"]
 # Late data of an outage lie in neighbouring buckets of the same keys: these many are read at once.
 _LATE_BUCKETS = 36
 
@@ -47,6 +53,8 @@ class Piece:
     start_us: int
     end_us: int
     zone: str = ""
+    # About how many rows are to be read.
+    rows: int = 1
     # A whole window being closed: its fleet sums are made as well.
     closes: bool = False
 
@@ -136,12 +144,20 @@ class Rolling:
             return []
         start = over[0]
         keys = np.union1d(self._intake.close_window(start), self._state.marked_keys(Level.TEN_MIN, start))
-        size = max(_RAW_ROWS // self._rows_per_key(start, len(keys)), 1)
+        per_key = self._rows_per_key(start, len(keys))
         # Marked, so that a failure midway forgets none: the horizon moves only behind the last piece.
         self._state.mark({Level.TEN_MIN: {start: keys}, Level.FLEET: {start: np.zeros(1, np.int64)}})
         return [
-            Piece(Level.TEN_MIN, part, np.full(len(part), start, np.int64), start, start + TEN_MIN_US, closes=True)
-            for part in _slices(keys, size)
+            Piece(
+                Level.TEN_MIN,
+                part,
+                np.full(len(part), start, np.int64),
+                start,
+                start + TEN_MIN_US,
+                rows=per_key * len(part),
+                closes=True,
+            )
+            for part in _slices(keys, max(_RAW_ROWS // per_key, 1))
         ]
 
     def _rows_per_key(self, start_us: int, keys: int) -> int:
@@ -170,7 +186,7 @@ class Rolling:
             start, end = buckets[0], buckets[-1] + TEN_MIN_US
             keys, at = self._marked_pairs(Level.TEN_MIN, buckets)
             pieces += [
-                Piece(Level.TEN_MIN, keys[rows], at[rows], start, end)
+                Piece(Level.TEN_MIN, keys[rows], at[rows], start, end, rows=600 * len(at[rows]))
                 for rows in _by_keys(keys, max(_RAW_ROWS // (600 * len(buckets)), 1))
             ]
         return pieces
@@ -297,17 +313,15 @@ class Rolling:
     # Making it.
 
     def _make_ten_min(self, piece: Piece, version: int) -> None:
-        facts = self._facts()
         keys = np.unique(piece.keys)
-        begin = piece.start_us - LEAD_US if piece.closes else piece.start_us
-        wanted = keys.tolist()
-        rows = {name: self._tables.scan(name, keys=wanted, start_us=begin, end_us=piece.end_us) for name in INGESTED}
-        source = source_of(rows)
-        if piece.closes:
-            groups = facts.groups(numbers(source.raw, "key")[0])
-            self._fleet_parts[int(keys[0])] = fleet_rows(source.raw, groups, piece.start_us, piece.end_us, version)
-            source = _from(source, piece.start_us)
-        made = roll_up(source, facts, version)
+        parts, sums = [], []
+        for some in np.array_split(keys, -(-piece.rows // _BATCH_ROWS)):
+            source = source_of({name: self._rows(name, some.tolist(), piece) for name in INGESTED})
+            if piece.closes:
+                sums.append(self._sums(some.tolist(), source.raw, piece, version))
+            parts.append(roll_up(source, self._facts(), version))
+        self._fleet_parts[int(keys[0])] = added(sums)
+        made = concat(TIER, parts)
         made = made.filter(pa.array(_pairs_in(made, piece)))
         last = piece.closes and len(self._pieces) == 1
         if last:
@@ -344,15 +358,32 @@ class Rolling:
         self._state.finish(piece.level, _marks(piece), mark=follows, horizons=moved)
 
     def _make_fleet(self, piece: Piece, version: int) -> None:
-        rows = self._tables.scan(
-            "raw", keys=piece.keys.tolist(), start_us=piece.start_us - LEAD_US, end_us=piece.end_us
-        )
-        raw = source_of({"raw": rows}).raw
-        groups = self._facts().groups(numbers(raw, "key")[0])
-        self._fleet_parts[int(piece.keys[0])] = fleet_rows(raw, groups, piece.start_us, piece.end_us, version)
+        wanted = piece.keys.tolist()
+        rows = self._rows("raw", wanted, piece)
+        raw = unique_readings(rows)[0] if rows.num_rows else rows
+        self._fleet_parts[int(piece.keys[0])] = self._sums(wanted, raw, piece, version)
         if len(self._pieces) == 1:
             self._append_fleet()
             self._state.finish(Level.FLEET, {piece.start_us: np.zeros(1, np.int64)})
+
+    def _rows(self, table: str, keys: list[int], piece: Piece) -> pa.Table:
+        columns = _RAW_COLUMNS if table == "raw" else None
+        return self._tables.scan(table, columns=columns, keys=keys, start_us=piece.start_us, end_us=piece.end_us)
+
+    def _sums(self, keys: list[int], raw: pa.Table, piece: Piece, version: int) -> pa.Table:
+        """The fleet rows of some keys for a window, from its raw rows and what came shortly before."""
+        before = self._tables.scan(
+            "raw",
+            columns=["key", "time", "origin", "drawn_wh"],
+            keys=keys,
+            start_us=piece.start_us - LEAD_US,
+            end_us=piece.start_us,
+        )
+        if before.num_rows:
+            before = unique_readings(before)[0]
+        rows = fleet_source(before, raw)
+        cities = self._facts().groups(numbers(rows, "key")[0])
+        return fleet_rows(rows, cities, piece.start_us, piece.end_us, version)
 
     def _append_fleet(self) -> None:
         rows = added(list(self._fleet_parts.values()))
@@ -372,13 +403,6 @@ def _pairs_in(made: pa.Table, piece: Piece) -> Bools:
 
 def _marks(piece: Piece) -> dict[int, Int64s]:
     return {int(bucket): np.unique(piece.keys[piece.buckets == bucket]) for bucket in np.unique(piece.buckets)}
-
-
-def _from(source: Source, start_us: int) -> Source:
-    """Without the raw rows before a time."""
-    inside = numbers(source.raw, "time")[0] >= start_us
-    copies = None if source.copies is None else source.copies[inside]
-    return dataclasses.replace(source, raw=source.raw.filter(pa.array(inside)), copies=copies)
 
 
 def _slices(keys: Int64s, size: int) -> list[Int64s]:
