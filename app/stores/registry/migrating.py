@@ -17,9 +17,6 @@ from app.stores.registry.opening import Location, connect, make_file
 
 MIGRATIONS = Path(migrations.__path__[0])
 
-# Names the lock that keeps two hubs from migrating one PostgreSQL database together; any number of our own does.
-_MIGRATION_LOCK = 0x57_41_54_54
-
 
 def newest_version(folder: Path = MIGRATIONS) -> int:
     """The version of the schema this program works with."""
@@ -59,9 +56,7 @@ def _migrate(location: Location, folder: Path, known: int) -> None:
     engine = connect(location, "migrate")
     try:
         with engine.begin() as connection:
-            if not location.is_sqlite:
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-            # Asked again now that we hold the lock: another process may have been faster.
+            # Asked again now that we hold the writer's lock: another process may have been faster.
             found = _version(connection, location.place)
             if found > known:
                 raise RegistryTooNew(location.place, found, known)

@@ -19,6 +19,10 @@ Role = Literal["probe", "migrate", "write", "read"]
 
 # Another process (a command line beside the hub) writes for moments only; longer than this is a fault.
 BUSY_TIMEOUT_MS = 5_000
+# A server is slower with a whole fleet (docs/decisions/0005), and nobody waits for it in the meantime.
+LOCK_TIMEOUT_S = 30
+# Writers of one PostgreSQL database take turns by this advisory lock, as on SQLite by the lock of the file.
+WRITER_LOCK = 0x57_41_54_54
 # Connections for reading at once; the hub's worker threads are fewer.
 READ_CONNECTIONS = 4
 # A server that does not answer within this is not there.
@@ -98,7 +102,9 @@ def connect(location: Location, role: Role) -> Engine:
     if role in {"read", "probe"}:
         # Read-only is the session's default, so that a read that writes is an error here as on SQLite.
         options.append("-c default_transaction_read_only=on")
-    return create_engine(
+    else:
+        options.append(f"-c lock_timeout={LOCK_TIMEOUT_S}s")
+    engine = create_engine(
         location.url,
         # A server may have been restarted since the last statement.
         pool_pre_ping=True,
@@ -109,6 +115,13 @@ def connect(location: Location, role: Role) -> Engine:
         },
         **pool,
     )
+    if role in {"write", "migrate"}:
+        event.listen(engine, "begin", _take_turn)
+    return engine
+
+
+def _take_turn(connection: Connection) -> None:
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
 
 
 def _set_up_sqlite(engine: Engine, role: Role) -> None:

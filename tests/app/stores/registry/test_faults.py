@@ -8,13 +8,16 @@ import stat
 import threading
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
+from app.domain.credentials import CredentialKind, hash_secret
 from app.domain.errors import BugError, EnvironmentFault, OperatorInputError
 from app.stores.registry import opening
 from app.stores.registry.faults import (
     RegistryBusy,
+    RegistryDamaged,
     RegistryFault,
     RegistryFull,
     RegistryReadOnly,
@@ -141,6 +144,40 @@ def test_foreign_keys_hold(registry_url: str):
         with pytest.raises(BugError), registry._writing() as connection:
             connection.execute(sa.text("DELETE FROM modules"))
         assert registry.module("WD-1") is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (psycopg.errors.DiskFull, RegistryFull),
+        (psycopg.errors.ReadOnlySqlTransaction, RegistryReadOnly),
+        (psycopg.errors.InsufficientPrivilege, RegistryReadOnly),
+        (psycopg.errors.LockNotAvailable, RegistryBusy),
+        (psycopg.errors.DeadlockDetected, RegistryBusy),
+        (psycopg.errors.DataCorrupted, RegistryDamaged),
+        (psycopg.errors.InvalidPassword, RegistryUnreachable),
+        (psycopg.errors.TooManyConnections, RegistryUnreachable),
+        (psycopg.errors.AdminShutdown, RegistryUnreachable),
+        (psycopg.OperationalError, RegistryUnreachable),
+        (psycopg.errors.SyntaxError, BugError),
+        (psycopg.errors.UniqueViolation, BugError),
+    ],
+)
+def test_errors_of_postgresql_by_fault(error: type[psycopg.Error], fault: type[Exception]):
+    with pytest.raises(fault) as raised, faults_of("place"):
+        raise sa.exc.DBAPIError.instance("SELECT 'personal'", {"name": "personal"}, error("why"), psycopg.Error)
+
+    assert "personal" not in str(raised.value)
+
+
+def test_secrets_are_not_in_the_files(path: Path):
+    with Registry.open(path) as registry:
+        secrets = [registry.provision("WD-1").secret, registry.add_credential("gw", CredentialKind.SOURCE)]
+        secrets.append(registry.rotate_secret("gw"))
+
+        content = b"".join(file.read_bytes() for file in path.parent.glob("registry.sqlite*"))
+        assert hash_secret(secrets[0]) in content
+        assert not any(secret.encode() in content for secret in secrets)
 
 
 class TestUrls:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -125,6 +129,35 @@ def test_when_one_migration_fails_none_is_applied(registry_url: str, later_folde
         assert dump(path) == content
     with Registry.open(registry_url) as registry:
         assert (registry.modules(), registry.all_periods(), registry.credential_rows()) == before
+
+
+def test_a_process_killed_while_migrating_changed_nothing(tmp_path: Path, later_folder: Path):
+    path = tmp_path / "registry.sqlite"
+    with Registry.open(path) as registry:
+        registry.provision("WD-1")
+    before = dump(path)
+    killed = 'op.drop_table("keys"); import os; os.kill(os.getpid(), 9)'
+    write_script(later_folder, newest_version() + 2, killed)
+    words = "from pathlib import Path; import sys; from app.stores.registry.migrating import bring_up_to_date as go; "
+    words += "from app.stores.registry.opening import locate; go(locate(Path(sys.argv[1])), Path(sys.argv[2]))"
+
+    ended = subprocess.run(
+        [sys.executable, "-c", words, path, later_folder], cwd=Path(__file__).parents[4], check=False
+    )
+
+    assert ended.returncode == -signal.SIGKILL
+    assert dump(path) == before
+    with Registry.open(path) as registry:
+        assert registry.module("WD-1") is not None
+
+
+def test_two_hubs_that_start_together_migrate_once(registry_url: str):
+    location = locate(registry_url)
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        found = list(threads.map(lambda _: bring_up_to_date(location), range(3)))
+
+    assert set(found) <= {0, newest_version()}
+    assert bring_up_to_date(location) == newest_version()
 
 
 def test_a_failing_migration_leaves_the_file_as_it_was_to_the_byte(tmp_path: Path, later_folder: Path):

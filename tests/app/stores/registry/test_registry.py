@@ -463,6 +463,23 @@ def test_one_writer_and_many_readers_do_not_meet(registry: Registry):
     assert len(registry.modules()) == 200
 
 
+def test_two_processes_that_register_the_same_modules_take_turns(registry_url: str, registry: Registry):
+    """A command line beside the hub: one of the two is told that the names are taken."""
+    serials = [f"WD-{n}" for n in range(200)]
+
+    def provision(own: Registry) -> int:
+        try:
+            return len(own.provision_many(serials))
+        except NameTakenError:
+            return 0
+
+    with Registry.open(registry_url) as other, concurrent.futures.ThreadPoolExecutor() as threads:
+        counts = list(threads.map(provision, [registry, other]))
+
+    assert sorted(counts) == [0, 200]
+    assert len(registry.credential_rows()) == 200
+
+
 def test_what_was_written_is_there_after_opening_again(registry_url: str):
     with Registry.open(registry_url) as registry:
         registry.provision("WD-1")
