@@ -35,6 +35,9 @@ class CaptureUnreadableError(OperatorInputError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after `decode`."""
+    parser.epilog = (
+        "exit code: 0 groups of a meter were found; 1 the file was read and holds none; 2 it can not be read"
+    )
     parser.add_argument(
         "file", type=pathlib.Path, metavar="FILE", help="the capture: the line's bytes; - is standard input"
     )

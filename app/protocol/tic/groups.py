@@ -27,7 +27,7 @@ import re
 from collections.abc import Iterator
 
 from app.domain.linky import HORODATE_PATTERN, TicMode
-from app.protocol.tic.labels import LABELS, Form
+from app.protocol.tic.labels import LABELS, LABELS_OF_MODE, Form
 
 # The longest real group is PJOURF+1 with 98 characters of data; twice that leaves room for longer ones to come.
 MAX_GROUP_BYTES = 256
@@ -36,9 +36,11 @@ STX, ETX, EOT, HT, LF, CR, SI = 0x02, 0x03, 0x04, 0x09, 0x0A, 0x0D, 0x0F
 _SP = 0x20
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TRAILING_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+\Z")
-# The longest label of the specification has 9 characters (SMAXSN1-1), although its text says 8.
-_LABEL = re.compile(r"[A-Z][A-Z0-9+-]{0,11}\Z", re.ASCII)
+# The longest label of the specification has 9 characters (SMAXSN1-1), although its text says 8. Companies' meters have
+# small letters and underscores in theirs.
+_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,11}\Z", re.ASCII)
 _MASK_BIT_7 = bytes(byte & 0x7F for byte in range(256))
+_HISTORIQUE_LABELS = frozenset(name.encode() for name in LABELS_OF_MODE[TicMode.HISTORIQUE])
 # What shows that a stream is past its first, perhaps cut, group.
 _OPENERS = frozenset({CR, LF, SI, STX, ETX, EOT})
 
@@ -101,18 +103,21 @@ def parse_group(content: bytes, offset: int = 0) -> Group | Fault:
     """A group from what stands between LF and CR, or what is wrong with it.
 
     The separator before the checksum says the mode, and the mode says the rule (historique leaves that separator out of
-    the sum): trying both would double what six bits let through.
+    the sum): trying both would double what six bits let through. Older meters may separate with HT in historique mode
+    (NOI-CPT_02E): their labels, none of which the standard mode has, say so.
     """
     if _CONTROL.search(content):
         return Fault.CONTROL_BYTE
     if len(content) < 4:
         return Fault.SEPARATOR
-    if content[-2] == HT:
-        mode, zone = TicMode.STANDARD, content[:-1]
-    elif content[-2] == _SP:
-        mode, zone = TicMode.HISTORIQUE, content[:-2]
-    else:
+    separator = content[-2]
+    if separator not in {HT, _SP}:
         return Fault.SEPARATOR
+    label_bytes = content.partition(bytes((separator,)))[0]
+    if separator == HT and label_bytes not in _HISTORIQUE_LABELS:
+        mode, zone = TicMode.STANDARD, content[:-1]
+    else:
+        mode, zone = TicMode.HISTORIQUE, content[:-2]
     if checksum(zone) != content[-1]:
         return Fault.CHECKSUM
     text = content[:-2].decode("ascii")
@@ -120,20 +125,20 @@ def parse_group(content: bytes, offset: int = 0) -> Group | Fault:
         fields = text.split("\t")
         horodate = fields.pop(1) if len(fields) == 3 else None
     else:
-        fields = text.split(" ", 1)
+        fields = text.split(chr(separator), 1)
         horodate = None
     if len(fields) != 2 or "\t" in fields[1]:
         return Fault.FIELDS
     label, data = fields
     if not _LABEL.match(label):
         return Fault.LABEL
-    fault = _implausible(label, data, horodate)
+    fault = _implausible(mode, label, data, horodate)
     return fault or Group(label, data, horodate, mode, offset)
 
 
-def _implausible(label: str, data: str, horodate: str | None) -> Fault | None:
+def _implausible(mode: TicMode, label: str, data: str, horodate: str | None) -> Fault | None:
     """What six bits of checksum let through: four lost zeros, for one, leave them as they were."""
-    known = LABELS.get(label)
+    known = LABELS_OF_MODE[mode].get(label)
     if known is None:
         return None
     if known.horodated and (horodate is None or not HORODATE_PATTERN.match(horodate)):

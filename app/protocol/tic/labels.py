@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from app.domain.linky import TicMode
+
 
 class Form(enum.Enum):
     """What the data of a label are made of."""
@@ -68,7 +70,11 @@ _STANDARD = (
     *_text(98, "PJOURF+1", "PPOINTE"),
 )
 
-LABELS = {label.name: label for label in (*_HISTORIQUE, *_STANDARD)}
+LABELS_OF_MODE = {
+    TicMode.HISTORIQUE: {label.name: label for label in _HISTORIQUE},
+    TicMode.STANDARD: {label.name: label for label in _STANDARD},
+}
+LABELS = LABELS_OF_MODE[TicMode.HISTORIQUE] | LABELS_OF_MODE[TicMode.STANDARD]
 
 # The labels that hold the meter's own number; one of them begins a frame (short three-phase frames excepted).
 METER_ID_LABELS = frozenset({"ADCO", "ADSC"})

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from app.domain.linky import TicMode
 from app.protocol.tic.encode import encode_group
-from app.protocol.tic.groups import MAX_GROUP_BYTES, BadGroup, Fault, Group, GroupReader, Mark, parse_group
-from app.protocol.tic.labels import LABELS, Form
+from app.protocol.tic.groups import MAX_GROUP_BYTES, BadGroup, Fault, Group, GroupReader, Mark, checksum, parse_group
+from app.protocol.tic.labels import LABELS_OF_MODE, Form
 from tests.app.protocol.tic import synthetic
 
 H, S = TicMode.HISTORIQUE, TicMode.STANDARD
@@ -23,10 +23,9 @@ FIXTURES = synthetic.files()
 def groups(draw):
     """(mode, label, data, horodate) of any group the specification allows."""
     mode = draw(st.sampled_from(TicMode))
-    label = draw(st.sampled_from(list(LABELS.values())))
+    label = draw(st.sampled_from(list(LABELS_OF_MODE[mode].values())))
     horodate = None
     if label.horodated:
-        mode = S
         horodate = draw(st.from_regex(r"[HEhe ][0-9]{12}", fullmatch=True))
     if label.form is Form.DIGITS:
         data = f"{draw(st.integers(0, 10**label.length - 1)):0{label.length}}"
@@ -159,7 +158,8 @@ def test_groups_seen_on_real_lines(content, fault):
         ((S, "UMOY1", "230", "X210414082000"), Fault.HORODATE),
         ((S, "DATE", ""), Fault.HORODATE),
         ((S, "NGTF", "A" * 17), Fault.LENGTH),
-        ((S, "east", "000000001"), Fault.LABEL),
+        ((S, "EAST!", "000000001"), Fault.LABEL),
+        ((H, "A" * 13, "1"), Fault.LABEL),
         ((S, "1JOURF", "00"), Fault.LABEL),
         ((S, "A\tB\tC", "1"), Fault.FIELDS),
         ((H, "PAPP", "190"), Fault.LENGTH),
@@ -171,6 +171,24 @@ def test_what_a_checksum_lets_through_is_refused_by_its_form(group, fault):
 
     assert isinstance(bad, BadGroup)
     assert bad.fault is fault
+
+
+def test_older_meters_may_separate_with_tabs_in_historique_mode():
+    # The same character as with a blank: the separator before it is not in the sum, the other one is.
+    content = b"HCHC\t000723392\t"
+    group = parse_group(content + bytes((checksum(content[:-1]),)))
+
+    assert isinstance(group, Group)
+    assert (group.mode, group.label, group.data) == (H, "HCHC", "000723392")
+    assert parse_group(content + bytes((checksum(content),))) is Fault.CHECKSUM
+
+
+@pytest.mark.parametrize(("label", "data"), [("EAP_s", "12345kWh"), ("DATE", "01/02/12 10:20:30")])
+def test_groups_of_company_meters_are_groups(label, data):
+    [group], _ = read(encode_group(H, label, data))
+
+    assert isinstance(group, Group)
+    assert (group.label, group.data) == (label, data)
 
 
 def test_a_label_nobody_knows_is_a_group():
