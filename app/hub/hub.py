@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 from app.api.app import make_app
 from app.api.server import ApiServer
+from app.domain.errors import EnvironmentFault
 from app.domain.settings import Settings
 from app.hub.births import Births
 from app.hub.credential_follower import CredentialFollower
@@ -110,7 +111,10 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
         engine = build_engine(settings, directory, credentials.authenticator, source)
         credentials.follow(engine)
         ingest.hold_guaranteed = engine.hold_guaranteed
-        await engine.start()
+        try:
+            await engine.start()
+        except OSError as error:
+            raise EnvironmentFault(f"the broker can not listen: {error.strerror or error}; see --mqtt-port") from error
         stack.push_async_callback(_stop_engine, engine, committer)
 
         meters = SerialMeters(settings.serial.url, directory.serial, roster, modules, ingest)
