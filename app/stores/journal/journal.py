@@ -336,8 +336,9 @@ class Journal:
 
     def _set_aside(self, path: Path, reason: str) -> None:
         size = path.stat().st_size
-        if size == 0:
-            # A power cut between making the file and its first sync leaves just this.
+        if not path.read_bytes().strip(b"\0"):
+            # A power cut between making the file and its first sync leaves just this: nothing, or zeros.
+            self.counters.torn_bytes += size
             self._storage.unlink(path)
             return
         self.counters.damaged_segments += 1

@@ -59,6 +59,10 @@ class RecordingStorage(Storage):
         self._paths[descriptor] = path
         return descriptor
 
+    def close(self, descriptor: int) -> None:
+        self._paths.pop(descriptor, None)
+        super().close(descriptor)
+
     def write_some(self, descriptor: int, buffers: Sequence[memoryview]) -> int:
         self._step()
         return super().write_some(descriptor, buffers)

@@ -175,7 +175,7 @@ def test_a_damaged_end_of_a_sealed_segment_is_an_error(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "data", [b"garbage", b"\0" * 100, b"WDJRNL01" + b"\xff" * 50, b"WDJRNL01\x08\0\0\0\0\0\0\0{}      "]
+    "data", [b"garbage", b"\0" * 100 + b"x", b"WDJRNL01" + b"\xff" * 50, b"WDJRNL01\x08\0\0\0\0\0\0\0{}      "]
 )
 def test_a_file_that_is_no_segment_is_set_aside(tmp_path, data, caplog):
     written(tmp_path)
@@ -202,8 +202,9 @@ def test_a_damaged_header_never_raises(tmp_path):
         path.write_bytes(data)
 
 
-def test_an_empty_file_is_what_a_power_cut_leaves(tmp_path, caplog):
-    (tmp_path / "00000000000000000007.wal").touch()
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_file_of_nothing_is_what_a_power_cut_leaves(tmp_path, caplog, size):
+    (tmp_path / "00000000000000000007.wal").write_bytes(bytes(size))
 
     assert Journal.open(tmp_path, SCHEMAS).pending() == []
     assert caplog.records == []
