@@ -34,7 +34,7 @@ _PROBE_S = 0.02
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the bench's flags."""
-    parser.add_argument("--rounds", type=int, default=4, help="random kills, beside one per fail point")
+    parser.add_argument("--rounds", type=int, default=3, help="random kills, beside one per fail point")
     parser.add_argument("--connections", type=int, default=_CONNECTIONS, help="modules")
     parser.add_argument("--rate", type=float, default=_RATE, help="readings per second, QoS 1")
     parser.add_argument("--seed", type=int, default=1, help="of the random times")
@@ -57,18 +57,18 @@ def run(args: argparse.Namespace, tools: BenchTools) -> int:
         crasher = _Crasher(args, tools, data_dir, credentials[0], port, chance)
         with LoadGroup(rig.plan_for(("127.0.0.1", port), credentials, reconnect=True)) as load:
             for number, point in enumerate(points, 1):
-                hub, start_s = crasher.start(point)
+                hub, start_s, met = crasher.start(point)
                 starts.append(start_s)
                 if number == 1:
                     rig.connect_all(load)
-                ran, reached = crasher.crash(hub, load, point)
+                ran, reached = crasher.crash(hub, load, None if met else point)
                 if point is not None and not reached:
                     not_reached.append(point)
                 note(
                     f"round {number} of {len(points)}: {point or 'random kill'}"
                     f"{'' if reached else ' (never came, killed)'}, up in {start_s:.2f} s, {ran.acked:,} acknowledged"
                 )
-            hub, start_s = crasher.start(None)
+            hub, start_s, _ = crasher.start(None)
             starts.append(start_s)
             finished = load.finish()
             hub.sigterm()
@@ -116,27 +116,28 @@ class _Crasher:
         self._chance = chance
         self._probe = probe
 
-    def start(self, point: str | None) -> tuple[HubProcess, float]:
-        """A hub, and the seconds from its start until it accepted a CONNECT.
+    def start(self, point: str | None) -> tuple[HubProcess, float, bool]:
+        """A hub, the seconds from its start until it accepted a CONNECT, and whether it has met its fail point already.
 
-        A hub may die at its fail point while it replays the journal, before it is ready: then another is started, which
-        does not die.
+        It may while it replays the journal, before it is ready: then another is started, which will not.
         """
         environment = {}
         if point is not None:
             passings = _JOURNAL_PASSINGS if point.startswith("journal") else _OTHER_PASSINGS
             environment["WATTDECK_FAIL_POINT"] = f"{point}:kill@{self._chance.randint(1, passings)}"
+        met = False
         began = time.monotonic()
         try:
             hub = self._start(environment)
         except RuntimeError:
             if point is None:
                 raise
+            met = True
             note(f"{point}: met while starting")
             began = time.monotonic()
             hub = self._start({})
         self._await_accept(hub)
-        return hub, time.monotonic() - began
+        return hub, time.monotonic() - began, met
 
     def crash(self, hub: HubProcess, load: LoadGroup, point: str | None) -> tuple[Ran, bool]:
         """Load the hub until it is dead; what became of the run, and whether the hub died by itself as asked."""
