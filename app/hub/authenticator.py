@@ -87,6 +87,12 @@ class CredentialTable:
         """Every user name."""
         return frozenset(self._modules) | frozenset(self._accounts)
 
+    def revoked_by(self, later: CredentialTable) -> list[str]:
+        """The names whose sessions must end when `later` takes over from this table. Any thread may ask."""
+        # Copied in one step each: the loop may replace a few entries meanwhile.
+        names = [*self._modules.copy(), *self._accounts.copy()]
+        return [username for username in names if self._state(username) != later._state(username)]
+
     def is_module(self, username: str) -> bool:
         """Whether this is the credential of a module."""
         return username in self._modules
@@ -163,8 +169,16 @@ class RegistryAuthenticator:
         self.refused[found] += 1
         return None
 
+    @property
+    def table(self) -> CredentialTable:
+        """The table in use."""
+        return self._table
+
     def use(self, table: CredentialTable) -> None:
-        """Decide by another table from now on. Call on the loop."""
+        """Decide by another table from now on. Call on the loop.
+
+        For a change of thousands: build the table and ask `revoked_by` in a thread, so that the loop is not held up.
+        """
         self._table = table
 
     def replace(self, usernames: Collection[str], rows: Iterable[CredentialRow]) -> list[str]:

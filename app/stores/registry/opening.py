@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,8 @@ LOCK_TIMEOUT_S = 30
 WRITER_LOCK = 0x57_41_54_54
 # Connections for reading at once; the hub's worker threads are fewer.
 READ_CONNECTIONS = 4
+# Long enough that waiting costs nothing, short enough that nobody notices.
+_RETRY_S = 0.02
 # A server that does not answer within this is not there.
 CONNECT_TIMEOUT_S = 10
 
@@ -133,13 +136,27 @@ def _set_up_sqlite(engine: Engine, role: Role) -> None:
         # transactions are begun by us, below.
         connection.isolation_level = None
         for statement in _sqlite_settings(role):
-            connection.execute(statement).fetchall()
+            _execute_patiently(connection, statement)
 
     def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
     event.listen(engine, "connect", set_up)
     event.listen(engine, "begin", begin_transaction)
+
+
+def _execute_patiently(connection: sqlite3.Connection, statement: str) -> None:
+    # SQLite's busy timeout does not hold for the change to WAL, for which two processes may meet at a first start.
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute(statement).fetchall()
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() >= deadline:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return
 
 
 def _sqlite_settings(role: Role) -> tuple[str, ...]:

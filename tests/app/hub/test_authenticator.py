@@ -167,6 +167,21 @@ class TestChanges:
 
         assert guard.authenticate("mqtt", "WD-1", "WD-1", b"one") is None
 
+    def test_a_whole_new_table_says_whose_sessions_end(self, guard: RegistryAuthenticator):
+        later = CredentialTable(
+            [
+                row("WD-1", CredentialKind.MODULE),
+                row("WD-2", CredentialKind.MODULE, blocked=True),
+                row("gateway", CredentialKind.SOURCE, secret=b"new"),
+                row("console", CredentialKind.OPERATOR),
+                row("new", CredentialKind.SERVICE, secret=b"new"),
+            ]
+        )
+
+        assert sorted(guard.table.revoked_by(later)) == ["WD-2", "export", "gateway"]
+        guard.use(later)
+        assert guard.table.revoked_by(later) == []
+
     def test_used_names_are_handed_over_once(self, guard: RegistryAuthenticator):
         guard.authenticate("mqtt", "WD-1", "WD-1", b"one")
         guard.authenticate("mqtt", "WD-1", "WD-1", b"one")
