@@ -4,7 +4,7 @@ A frame begins at STX or at the group with the meter's number, and ends at ETX o
 STX too, and groups may change places, so inside a frame neither STX nor the number coming again is believed alone: the
 next frame has begun when the group that follows them belongs to a beginning or repeats a label. A frame is whole when
 both its ends were seen. Where a stream has no STX and ETX at all (text that was edited or pasted), its end is the end
-of the last frame.
+of the last frame when that ends with the same label as the frame before.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ class FrameReader:
         self._start_pending = False
         self._marks_seen = False
         self._held_number: Group | None = None
+        self._previous_last_label: str | None = None
 
     def take(self, events: Iterable[Event]) -> Iterator[Frame]:
         """The frames that end in these events."""
@@ -103,28 +104,41 @@ class FrameReader:
 
     def finish(self) -> Iterator[Frame]:
         """The stream ended: the frame that was open. What follows is a new stream."""
-        seen = not self._marks_seen
+        last_label = next(reversed(self._groups), None)
+        # Of a stream without marks only the frame before can tell whether the last one is complete.
+        seen = not self._marks_seen and self._previous_last_label in {None, last_label}
         number = self._held_number
-        if number is not None and seen:
+        if number is not None and not self._marks_seen:
             self._held_number = None
             yield from self._begin(number)
         yield from self._end(seen=seen)
+        self._previous_last_label = None
         self._start_pending = False
         self._marks_seen = False
 
     def _group(self, group: Group) -> Iterator[Frame]:
         if not self._open():
-            self._began = self._start_pending or group.label in METER_ID_LABELS
+            self._began = self._start_pending or group.label in _FIRST_LABELS
         elif self._held_number is not None and group.label in self._groups:
             number, self._held_number = self._held_number, None
             yield from self._begin(number)
-        elif self._start_pending and (group.label in _FIRST_LABELS or group.label in self._groups):
+        elif self._begins_next(group):
             yield from self._begin()
         elif group.label in METER_ID_LABELS and group.label in self._groups:
             self._held_number = group
             return
         self._start_pending = False
         self._add(group)
+
+    def _begins_next(self, group: Group) -> bool:
+        """Whether this group, alone, shows that the next frame has begun."""
+        if group.label in METER_ID_LABELS:
+            # What came before was the rest of a frame whose beginning was missed, or STX says so.
+            return self._start_pending or not self._began
+        repeats = group.label in self._groups
+        if group.label in _FIRST_LABELS:
+            return self._start_pending or repeats
+        return self._start_pending and repeats
 
     def _begin(self, number: Group | None = None) -> Iterator[Frame]:
         """The next frame has begun, with its number when that came before we knew."""
@@ -160,6 +174,8 @@ class FrameReader:
             self.frames_whole += frame.whole
             self.frames_correct += frame.correct
             self.frames_partial += not frame.whole
+            if frame.whole:
+                self._previous_last_label = next(reversed(self._groups), None)
             self._groups, self._bad, self._repeated = {}, [], []
             self._began = False
             yield frame

@@ -12,9 +12,9 @@ The rules of this reader, which adapters, loggers and noise make necessary:
    the line ends right after them (the group was cut off).
 3. When control bytes stand inside a group and it is therefore wrong, but what follows the last of them is correct, then
    that is the group, and what stands before it is stray bytes, or a group that was cut off if it has a separator.
-4. Everything else between two line ends is one group, good or bad. What stands at an edge of the stream (before the
-   first line end or frame mark, after the last) is a group when it is good, and else a fragment, which is no fault:
-   reading began or ended in the middle of a group.
+4. Everything else of 4 bytes or more between two line ends is one group, good or bad. What stands at an edge of the
+   stream (before the first line end or frame mark, after the last) is a group when it is good, and else a fragment,
+   which is no fault: reading began or ended in the middle of a group.
 5. A byte with bit 7 set comes from a line opened without parity: the bit is masked.
 6. A group longer than any real one is cut, counted once, and skipped up to its end.
 """
@@ -31,6 +31,8 @@ from app.protocol.tic.labels import LABELS, LABELS_OF_MODE, Form
 
 # The longest real group is PJOURF+1 with 98 characters of data; twice that leaves room for longer ones to come.
 MAX_GROUP_BYTES = 256
+# A label of one character, no data, the separators and the checksum.
+MIN_GROUP_BYTES = 4
 
 STX, ETX, EOT, HT, LF, CR, SI = 0x02, 0x03, 0x04, 0x09, 0x0A, 0x0D, 0x0F
 _SP = 0x20
@@ -108,7 +110,7 @@ def parse_group(content: bytes, offset: int = 0) -> Group | Fault:
     """
     if _CONTROL.search(content):
         return Fault.CONTROL_BYTE
-    if len(content) < 4:
+    if len(content) < MIN_GROUP_BYTES:
         return Fault.SEPARATOR
     separator = content[-2]
     if separator not in {HT, _SP}:
@@ -194,7 +196,8 @@ class GroupReader:
     def finish(self) -> Iterator[Event]:
         """The stream ended or was interrupted: the unfinished group if it is good. What follows is a new stream."""
         if self._content:
-            parsed = parse_group(bytes(self._content), self._content_offset)
+            content = _TRAILING_CONTROLS.sub(b"", bytes(self._content))
+            parsed = parse_group(content, self._content_offset)
             if isinstance(parsed, Group):
                 yield self._good(parsed)
             else:
@@ -239,8 +242,8 @@ class GroupReader:
             self._opened = True
 
     def _close(self, content: bytes, *, by_line_feed: bool) -> Iterator[Event]:
-        if not content.strip(b" \t"):
-            # A blank line is no group.
+        if len(content) < MIN_GROUP_BYTES or not content.strip(b" \t"):
+            # A blank line, or less than any group has.
             self.stray_bytes += len(content)
             return
         parsed = parse_group(content, self._content_offset)

@@ -53,6 +53,13 @@ EAST, EAIT, VTIC = group("EAST"), group("EAIT"), group("VTIC", "02")
         # The meter breaks off.
         (b"\x02" + NUMBER + EAST + b"\x04\x02" + NUMBER + EAST + b"\x03", 1, [["ADSC", "EAST"]] * 2),
         (b"\x02\x03\x02\x03", 0, []),
+        # No marks, begun in the middle; the last frame ends where the one before did, or is cut.
+        (
+            EAST + EAIT + NUMBER + VTIC + EAIT + NUMBER + VTIC,
+            1,
+            [["EAST", "EAIT"], ["ADSC", "VTIC", "EAIT"], ["ADSC", "VTIC"]],
+        ),
+        (NUMBER + VTIC + EAIT + NUMBER + EAIT, 2, [["ADSC", "VTIC", "EAIT"], ["ADSC", "EAIT"]]),
         # A dump's line ends around the marks.
         (
             b"\x03\x02\r\n" + NUMBER[1:] + EAST + b"\n\x03\x02\r\n" + NUMBER[1:] + b"\n\x03",
@@ -89,6 +96,13 @@ def test_short_three_phase_frames_are_frames_of_their_own():
 
     assert [len(frame.groups) for frame in found] == [12, 5, 12]
     assert all(frame.correct for frame in found)
+
+
+def test_short_three_phase_frames_without_marks_are_told_apart():
+    stream = synthetic.historique_tri_short(22) + synthetic.historique_tri_short(23) + synthetic.historique_tri()
+    found, _ = read(stream.replace(b"\x02", b"").replace(b"\x03", b""))
+
+    assert [frame.number("IINST1") for frame in found[:2]] == [22, 23]
 
 
 def test_a_stream_without_a_frame_end_does_not_grow_for_ever():

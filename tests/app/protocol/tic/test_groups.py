@@ -226,6 +226,8 @@ OTHER = encode_group(S, "EAST", "012345678")
         (b"C\x0f" + GROUP[1:], 1, 0, 0),
         (GROUP.replace(b"V", b"V\x02"), 0, 1, 0),
         (b"\x02" + OTHER[:8] + b"\x04\x02" + GROUP, 1, 1, 0),
+        (GROUP + OTHER[:-1] + b"\x00\x00", 2, 0, 0),
+        (GROUP + b".\r\n>\r\n\t>\r" + OTHER, 2, 0, 0),
         (b"", 0, 0, 0),
         (b"\r\n\x02\x03\x04\x00", 0, 0, 0),
         (b"hello", 0, 0, 1),
