@@ -5,11 +5,27 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from numpy.typing import NDArray
 
 from device_sim.bench.payload import FIRST_SEQ
 from device_sim.bench.plan import Finished
 from device_sim.bench.ranges import expand
 from device_sim.bench.tools import StoredReadings
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SomeReadings:
+    """Stored readings of a part of the modules."""
+
+    module: NDArray[np.int32]
+    seq: NDArray[np.int64]
+    lag_ms: NDArray[np.int64]
+
+
+def of_modules(stored: StoredReadings, first: int, last: int) -> SomeReadings:
+    """The readings of modules `first` (inclusive) to `last` (exclusive), renumbered from 0."""
+    chosen = (stored.module >= first) & (stored.module < last)
+    return SomeReadings((stored.module[chosen] - first).astype(np.int32), stored.seq[chosen], stored.lag_ms[chosen])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
