@@ -21,6 +21,8 @@ LISTEN_US = 3_000_000
 # Between attempts to open a port that is not there: soon after a replug, seldom over a weekend.
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 10.0
+# The thread looks up each 0.2 s; only a connection being made may hold it for longer.
+STOP_PATIENCE_S = 2.0
 # Most Linky meters are delivered in this mode.
 FIRST_MODE = TicMode.HISTORIQUE
 # After this and the 10 s of the line's own limit, a network stream without groups is closed and opened anew.
@@ -77,11 +79,11 @@ class SerialSource:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the port; after the return `on_reading` is not called any more (unless called from `on_reading`)."""
+        """Close the port and return, within `STOP_PATIENCE_S`; readings that come later are dropped."""
         self._stop.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join(STOP_PATIENCE_S)
 
     @property
     def link(self) -> Link:
@@ -156,6 +158,8 @@ class SerialSource:
         if not chunk:
             return
         for reading in self._line.feed(chunk, now_us=self._clock.now_us(), steady_us=steady_us):
+            if self._stop.is_set():
+                return
             try:
                 self._on_reading(reading)
             except Exception:
