@@ -37,6 +37,7 @@ MIN_GROUP_BYTES = 4
 STX, ETX, EOT, HT, LF, CR, SI = 0x02, 0x03, 0x04, 0x09, 0x0A, 0x0D, 0x0F
 _SP = 0x20
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_NOT_PRINTABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f-\xff]")
 _TRAILING_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+\Z")
 # The longest label of the specification has 9 characters (SMAXSN1-1), although its text says 8. Companies' meters have
 # small letters and underscores in theirs.
@@ -108,7 +109,7 @@ def parse_group(content: bytes, offset: int = 0) -> Group | Fault:
     the sum): trying both would double what six bits let through. Older meters may separate with HT in historique mode
     (NOI-CPT_02E): their labels, none of which the standard mode has, say so.
     """
-    if _CONTROL.search(content):
+    if _NOT_PRINTABLE.search(content):
         return Fault.CONTROL_BYTE
     if len(content) < MIN_GROUP_BYTES:
         return Fault.SEPARATOR

@@ -85,6 +85,14 @@ def test_any_bytes_give_events(stream):
     assert reader.bytes_read == len(stream)
 
 
+@given(st.binary(max_size=300) | st.binary(max_size=20).map(lambda tail: b"EAST\t012" + tail + b"\t"))
+def test_any_content_is_a_group_or_a_fault(content):
+    for byte in range(256):
+        found = parse_group(content + bytes((byte,)))
+
+        assert isinstance(found, Group | Fault)
+
+
 @settings(max_examples=300)
 @given(st.data())
 def test_one_damaged_byte_costs_at_most_the_groups_it_touches(data):
