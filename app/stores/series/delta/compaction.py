@@ -77,7 +77,7 @@ def job_of(table: SeriesTable, planned: CompactionPlan, consumer: MergeConsumer 
         planned,
         uuid.uuid4().hex[:8],
         table.options.extra_key,
-        table.options.merge_group_rows,
+        table.options.group_rows(planned.level),
         consumer,
     )
 

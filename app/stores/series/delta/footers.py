@@ -37,7 +37,7 @@ class Footers:
             if footer is not None:
                 self._footers.move_to_end(file.name)
                 return footer
-        footer = pq.read_metadata(self._directory / file.name, memory_map=True)
+        footer = pq.read_metadata(self._directory / file.name)
         with self._lock:
             if file.name not in self._footers:
                 self._footers[file.name] = footer

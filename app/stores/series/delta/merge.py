@@ -12,11 +12,16 @@ from app.stores.series.delta import parquet_format
 from app.stores.series.delta.files import DataFile, Int64Array
 from app.stores.series.delta.rows import KEY, TIME, int64_values, one_per_key_and_time
 
+_FIRST_TIME = np.iinfo(np.int64).min
+
 # The last key of a batch is held back until it is whole, unless it alone has more rows than this.
 MAX_HELD_ROWS = 262_144
 
-# More inputs would need more memory: each holds a decoded row group or two (about 1.2 MB of 16,384 readings).
-MAX_INPUTS = 128
+# Sorting a batch takes three times its memory (about 70 bytes a reading).
+_MAX_BATCH_ROWS = 524_288
+
+# Each input holds a decoded row group or two (about 1.2 MB of 16,384 readings): 60 of 480,000 rows peak at 445 MB.
+MAX_INPUTS = 64
 
 
 class _Source:
@@ -95,9 +100,20 @@ def _rounds(sources: Sequence[_Source]) -> Iterator[list[pa.Table]]:
             source.refill()
         lasts = [source.last for source in sources if not source.exhausted]
         bound = min(lasts, default=None)
+        for part in _parts(sources, bound):
+            yield [source.take_before(part) for source in sources if len(source.keys)]
         yield [source.take_before(bound) for source in sources if len(source.keys)]
         if bound is None:
             return
+
+
+def _parts(sources: Sequence[_Source], bound: tuple[int, int] | None) -> list[tuple[int, int]]:
+    """Bounds below `bound` that cut what is decoded into batches of about _MAX_BATCH_ROWS."""
+    count = sum(len(source.keys) for source in sources) // _MAX_BATCH_ROWS
+    longest = max(sources, key=lambda source: len(source.keys)).keys
+    places = np.arange(1, count + 1) * len(longest) // (count + 1)
+    cuts = sorted({int(key) for key in longest[places]})
+    return [(key, _FIRST_TIME) for key in cuts if bound is None or key <= bound[0]]
 
 
 def _end_of_whole_keys(batch: pa.Table) -> int:

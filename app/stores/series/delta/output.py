@@ -17,8 +17,9 @@ from app.stores.series.delta.log import new_file_name
 from app.stores.series.delta.rows import KEY, TIME, int64_values
 from app.stores.storage import Storage
 
-# About 40 MB of realistic readings: few enough files, and erasing one key rewrites no more than it must.
-_MAX_FILE_ROWS = 8_000_000
+# About 20 MB of realistic readings: few enough files, footers that parse in milliseconds; erasing a key rewrites no
+# more than that.
+_MAX_FILE_ROWS = 4_000_000
 
 # A row group may be this much smaller or larger than asked when that lets it end with a key.
 _PLAY = 0.2
@@ -92,7 +93,7 @@ class FileWriter:
         return self._done
 
     def _write_groups(self, *, last: bool) -> None:
-        rows = pa.concat_tables(self._waiting).combine_chunks()
+        rows = pa.concat_tables(self._waiting)
         keys, times = int64_values(rows[KEY]), int64_values(rows[TIME])
         ends = np.flatnonzero(keys[1:] != keys[:-1]) + 1
         start, limit = 0, round(self._group_rows * (1 + _PLAY))

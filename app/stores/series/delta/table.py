@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +40,12 @@ class TableOptions:
     # Rows a group holds: of an appended file, of a merged one (a reader of one key decodes whole groups).
     append_group_rows: int = 16_384
     merge_group_rows: int = 10_000
+    # In files of whole hours a key has more rows, so larger groups do, and their footers are read sooner.
+    hour_group_rows: int = 24_576
+
+    def group_rows(self, level: int) -> int:
+        """For files of a level."""
+        return (self.append_group_rows, self.merge_group_rows)[level] if level < 2 else self.hour_group_rows
 
 
 class SeriesTable:
@@ -115,7 +121,9 @@ class SeriesTable:
                 return None
             with self._unlinked_on_failure(written):
                 self.failpoints.passing(FailPoint.DELTA_WRITTEN)
-                return self._commit(actions, "WRITE")
+                version = self._commit(actions, "WRITE")
+            self.warm(written)
+            return version
 
     def last_label(self, app_id: str) -> int | None:
         """Newest committed version of an application's labels."""
@@ -190,7 +198,16 @@ class SeriesTable:
                 self.failpoints.passing(point)
             actions = [delta_log.add_action(file, data_change=data_change) for file in add]
             actions += [delta_log.remove_action(file, data_change=data_change) for file in remove]
-            return self._commit(actions, operation)
+            version = self._commit(actions, operation)
+        self.warm(add)
+        return version
+
+    def warm(self, files: Iterable[DataFile] | None = None) -> None:
+        """Reads footers (None: of all files) before a query needs them; a large one takes milliseconds."""
+        for file in self.files() if files is None else files:
+            # A query will say what is wrong with it.
+            with contextlib.suppress(OSError):
+                self._footers.index(file)
 
     def discard_tagged(self, tag: str) -> None:
         """Unlinks files of a merge that failed; what can not be unlinked now is removed at the next start."""
@@ -341,7 +358,7 @@ class SeriesTable:
             if file not in files:
                 return 0
             added = rewrite.without(
-                self.directory, file, self.schema, unwanted, self.options.merge_group_rows, self.storage
+                self.directory, file, self.schema, unwanted, self.options.group_rows(max(1, file.level)), self.storage
             )
             kept = sum(each.rows for each in added)
             if kept == file.rows:

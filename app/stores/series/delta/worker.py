@@ -65,7 +65,7 @@ def _split(batch: pa.Table, parts: Int64Array) -> list[tuple[int, pa.Table]]:
     lowest, highest = int(parts.min()), int(parts.max())
     if lowest == highest:
         return [(lowest, batch)]
-    return [(part, batch.filter(pa.array(parts == part))) for part in np.unique(parts).tolist()]
+    return [(part, batch.filter(pa.array(parts == part))) for part in np.flatnonzero(np.bincount(parts)).tolist()]
 
 
 def _die_with_the_hub(requests: BinaryIO) -> None:

@@ -34,8 +34,9 @@ def table_with(directory, files, group_rows=4):
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(files=FILES, held=st.sampled_from([0, 3, 1000]))
-def test_merging_is_sorting_and_taking_one_of_each(tmp_path_factory, monkeypatch, files, held):
+@given(files=FILES, held=st.sampled_from([0, 3, 1000]), batch=st.sampled_from([5, 1000]))
+def test_merging_is_sorting_and_taking_one_of_each(tmp_path_factory, monkeypatch, files, held, batch):
+    monkeypatch.setattr(merge, "_MAX_BATCH_ROWS", batch)
     monkeypatch.setattr(merge, "MAX_HELD_ROWS", held)
     table, rows = table_with(tmp_path_factory.mktemp("table"), files)
     batches = list(merge.merged(table.directory, table.files(), SMALL))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 
 from app.stores.series.delta.files import DataFile
+from app.stores.series.delta.merge import MAX_INPUTS
 from app.stores.series.delta.plan import DAY_US, HOUR_US, WINDOW_US, CompactionOptions, plan
 from tests.app.stores.journal.rows import START_US
 
@@ -43,7 +44,7 @@ def test_the_oldest_files_come_first_and_never_too_many():
     planned = plan(list(reversed(appended(300))))
 
     assert planned is not None
-    assert [each.order for each in planned.inputs] == list(range(128))
+    assert [each.order for each in planned.inputs] == list(range(MAX_INPUTS))
 
 
 def test_late_rows_share_a_file_for_each_day():
