@@ -101,7 +101,7 @@ def run(args: argparse.Namespace, tools: BenchTools) -> int:
         "connect_s": round(connected.seconds, 2),
         "generator_cpu": round(ran.cpu_s / ran.seconds, 3),
         "generator_processes": processes,
-        "valid": on_schedule(ran, args.warmup + args.seconds),
+        "valid": on_schedule(ran, args.rate),
     }
     show([row], as_json=args.json)
     return 0 if row["valid"] and books.lost == 0 else 1

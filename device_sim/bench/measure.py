@@ -54,7 +54,7 @@ class Measurement:
     @property
     def valid(self) -> bool:
         """Whether the generator kept its schedule."""
-        return on_schedule(self.ran, self.load.seconds)
+        return on_schedule(self.ran, self.load.rate)
 
     @property
     def arrival_s(self) -> float:
@@ -101,12 +101,12 @@ class Measurement:
         }
 
 
-def on_schedule(ran: Ran, seconds: float) -> bool:
-    """Whether a run is at most 1 % behind: in readings sent, and in the time they took."""
+def on_schedule(ran: Ran, rate: float) -> bool:
+    """Whether a run at `rate` is at most 1 % behind: in readings sent, and in the time they took."""
     return (
         ran.offered > 0
         and ran.late + ran.unsent <= BEHIND_ALLOWED * ran.offered
-        and ran.seconds <= (1 + BEHIND_ALLOWED) * seconds + 0.1
+        and ran.seconds <= (1 + BEHIND_ALLOWED) * ran.offered / rate + 0.1
     )
 
 

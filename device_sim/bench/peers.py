@@ -204,7 +204,7 @@ def _measure(peer: _Peer, connections: int, rate: float, qos: int, seconds: floa
         "hub_rss_mb": round(rss / _MEBI, 1),
         "connect_s": round(connected.seconds, 2),
         "generator_cpu": round(ran.cpu_s / ran.seconds, 3),
-        "valid": on_schedule(ran, seconds),
+        "valid": on_schedule(ran, rate),
     }
 
 

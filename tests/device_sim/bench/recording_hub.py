@@ -91,7 +91,7 @@ class RecordingHub:
             self._loop.close()
 
     def stats(self) -> Mapping[str, float]:
-        return {"ingest.shed": 0.0}
+        return {"ingest.shed": 0.0, "commit.committed": float(len(self._rows))}
 
     async def _serve(self) -> None:
         self._end = asyncio.Event()
@@ -186,11 +186,9 @@ class RecordingTools:
         environment: Mapping[str, str] | None = None,
         timeout_s: float = 60.0,
     ) -> RecordingHub:
-        # A copy of a provisioned directory has no secrets here of its own: those of the only original.
-        secrets = self._secrets.get(data_dir) or next(iter(self._secrets.values()))
         rows = self._rows.setdefault(data_dir, [])
         self.settings.append(dict(settings or {}))
-        self.hubs.append(RecordingHub(secrets, rows, port=mqtt_port, **self._hub))
+        self.hubs.append(RecordingHub(self._secrets[data_dir], rows, port=mqtt_port, **self._hub))
         return self.hubs[-1]
 
     def ca_file(self, data_dir: Path) -> Path:

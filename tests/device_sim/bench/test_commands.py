@@ -102,17 +102,17 @@ def test_crash(capsys):
     assert len(tools.hubs) == 2
 
 
-def test_capacity_steps_start_from_copies_of_one_fleet(capsys, monkeypatch):
-    monkeypatch.setattr(capacity, "search", lambda carries: 1500 if carries(1500) else 0)
+def test_capacity(capsys, monkeypatch):
+    monkeypatch.setattr(capacity, "search", lambda carries: [carries(500), carries(1500)])
     code, found = last_line(capacity, "--connections 10 --seconds 0.3", RecordingTools(), capsys)
 
     assert code == 0
-    assert (found["modules_1hz"], found["lost"]) == (1500, 0)
+    assert (found["modules_1hz"], found["lost"], found["steps"]) == (1500, 0, 2)
     assert "Python" in found["hardware"]
 
 
 @pytest.mark.parametrize("carried", [0, 1, 700, 20_000, 47_123, 100_000])
-def test_the_search_ends_within_a_tenth_below_what_is_carried(carried):
+def test_the_search_ends_within_15_percent_below_what_is_carried(carried):
     steps = []
 
     def carries(modules):
@@ -120,7 +120,7 @@ def test_the_search_ends_within_a_tenth_below_what_is_carried(carried):
         return modules <= carried
 
     found = capacity.search(carries)
-    assert carried / 1.1 - 1 <= found <= carried
+    assert carried / 1.15 - 1 <= found <= carried
     assert len(steps) < 25
 
 
