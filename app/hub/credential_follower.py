@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from app.domain.errors import WattdeckError
 from app.hub.authenticator import CredentialTable, RegistryAuthenticator
@@ -12,6 +13,9 @@ from app.stores.registry.registry import Registry
 from broker.engine import Engine
 
 log = logging.getLogger(__name__)
+
+# When a credential was used last is for people who look for unused ones: a minute is fine enough.
+NOTE_USED_EACH_S = 60.0
 
 
 class CredentialFollower:
@@ -40,6 +44,19 @@ class CredentialFollower:
         """Read every credential anew: another process has changed the registry."""
         self._begin(engine, None)
 
+    async def run(self) -> None:
+        """Write now and then who has connected, until cancelled."""
+        while True:
+            await asyncio.sleep(NOTE_USED_EACH_S)
+            now_us = time.time_ns() // 1000
+            used = dict.fromkeys(self.authenticator.take_used(), now_us)
+            if not used:
+                continue
+            try:
+                await asyncio.to_thread(self._registry.note_used, used)
+            except WattdeckError as error:
+                log.warning("when credentials were used last could not be written: %s", error)
+
     def _begin(self, engine: Engine, usernames: tuple[str, ...] | None) -> None:
         task = asyncio.get_running_loop().create_task(self._take(engine, usernames), name="credentials")
         self._tasks.add(task)
@@ -47,10 +64,25 @@ class CredentialFollower:
 
     async def _take(self, engine: Engine, usernames: tuple[str, ...] | None) -> None:
         try:
-            rows = await asyncio.to_thread(self._registry.credential_rows, usernames)
+            if usernames is None:
+                revoked = await self._take_all()
+            else:
+                rows = await asyncio.to_thread(self._registry.credential_rows, usernames)
+                revoked = self.authenticator.replace(usernames, rows)
         except WattdeckError as error:
             log.error("changed credentials could not be read, the old ones stay in force: %s", error)
             return
-        named = self.authenticator.usernames() | {row.username for row in rows} if usernames is None else usernames
-        for subject in self.authenticator.replace(named, rows):
+        for subject in revoked:
             engine.disconnect(subject, "credential changed")
+
+    async def _take_all(self) -> list[str]:
+        """A whole fleet's table is built beside the loop, then exchanged."""
+        before = self.authenticator.table
+
+        def build() -> tuple[CredentialTable, list[str]]:
+            table = CredentialTable(self._registry.credential_rows())
+            return table, list(before.revoked_by(table))
+
+        table, revoked = await asyncio.to_thread(build)
+        self.authenticator.use(table)
+        return revoked

@@ -122,7 +122,7 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
         meters.start()
         stack.callback(meters.stop)
         lag = LoopLag()
-        for task in (lag.run(), births.run(), fleet.run()):
+        for task in (lag.run(), births.run(), fleet.run(), credentials.run()):
             stack.push_async_callback(_cancel, asyncio.create_task(task))
 
         statistics = Statistics(ingest, committer, archiver, journal, quarantine, engine, source, modules, meters, lag)

@@ -13,6 +13,7 @@ from pathlib import Path
 from app.domain.settings import Settings
 from app.hub.configuration import load_settings
 from app.hub.data_directory import DataDirectory, HubLock, default_directory
+from app.hub.event_loop import new_event_loop
 
 log = logging.getLogger(__name__)
 
@@ -78,22 +79,9 @@ def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock) -> in
             await stopping.wait()
             log.info("stopping")
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(main())
     return 0
-
-
-def _loop_factory() -> object:
-    """Uvloop on Linux and macOS, winloop on Windows, plain asyncio where neither installs."""
-    try:
-        import uvloop  # noqa: PLC0415 - not on Windows
-    except ImportError:
-        try:
-            import winloop  # noqa: PLC0415 - Windows only
-        except ImportError:
-            return None
-        return winloop.new_event_loop
-    return uvloop.new_event_loop
 
 
 def _log_to_stderr(level: str) -> None:

@@ -26,6 +26,10 @@ class LoopLag:
             self._samples[self._count % _KEPT] = max(0.0, loop.time() - due) * 1000
             self._count += 1
 
+    def clear(self) -> None:
+        """Forget what was measured so far."""
+        self._count = 0
+
     def percentile_ms(self, percentile: float) -> float:
         """Lag over the last minute, milliseconds; 0 before the first sample."""
         samples = self._samples[: min(self._count, _KEPT)]
