@@ -19,7 +19,7 @@ from amqtt.errors import BrokerError
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import ApplicationMessage, Session
 
-from broker.engine import Access, Authenticator, ClientInfo, Sink
+from broker.engine import Access, Authenticator, ClientInfo, Engine, Sink
 from broker.options import Listener
 from broker.packets.topics import covers, matches
 
@@ -104,9 +104,21 @@ class GatePlugin(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
 
 
 class AmqttEngine:
-    """`broker.engine.Engine` on amqtt. Listeners: at most one plain and one with TLS."""
+    """`broker.engine.Engine` on amqtt. Listeners: at most one plain and one with TLS.
 
-    def __init__(self, listeners: Sequence[Listener], authenticator: Authenticator, sink: Sink) -> None:
+    `beside` is another engine for other listeners (the operators', which is always native): started, stopped, published
+    to and asked together with this one. Each has its own subscribers and retained messages.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[Listener],
+        authenticator: Authenticator,
+        sink: Sink,
+        *,
+        beside: Engine | None = None,
+    ) -> None:
+        self._beside = beside
         self._listeners = sorted(listeners, key=lambda listener: listener.tls is not None)
         self._authenticator = authenticator
         self._sink = sink
@@ -145,9 +157,13 @@ class AmqttEngine:
         }
         plugin = f"{GatePlugin.__module__}.{GatePlugin.__qualname__}"
         self._broker = Broker(BrokerConfig(listeners=configured, plugins={plugin: {"engine": self}}))
+        if self._beside is not None:
+            await self._beside.start()
         try:
             await self._broker.start()
         except BrokerError as error:
+            if self._beside is not None:
+                await self._beside.stop()
             self._broker = None
             if isinstance(error.__cause__, OSError):
                 raise error.__cause__ from error
@@ -158,6 +174,8 @@ class AmqttEngine:
         """Hand over what was received, close every connection."""
         if self._broker is None:
             return
+        if self._beside is not None:
+            await self._beside.stop()
         broker, self._broker = self._broker, None
         # amqtt waits for connections that do not end by themselves.
         with contextlib.suppress(TimeoutError):
@@ -166,11 +184,15 @@ class AmqttEngine:
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
         """Publish from inside the hub; access rules do not apply."""
+        if self._beside is not None:
+            self._beside.publish(topic, payload, qos=qos, retain=retain)
         if self._broker is not None:
             self._start_task(self._publish(self._broker, topic, payload, qos, retain=retain))
 
     def hold_guaranteed(self, hold: bool) -> None:
         """Stop reading sockets of clients that have sent QoS 1 or 2; what amqtt holds already it acknowledges still."""
+        if self._beside is not None:
+            self._beside.hold_guaranteed(hold)
         if hold != self._held:
             self._held = hold
             for client_id, client in self._clients.items():
@@ -179,6 +201,8 @@ class AmqttEngine:
 
     def forget_topics(self) -> None:
         """Look up every connection's credential and topics again; close those that have lost their credential."""
+        if self._beside is not None:
+            self._beside.forget_topics()
         if self._broker is None:
             return
         for client_id, client in list(self._clients.items()):
@@ -196,7 +220,7 @@ class AmqttEngine:
         for client_id in found:
             log.info("closing a connection of %s: %s", subject, cause)
             self._start_task(self._close(client_id))
-        return len(found)
+        return len(found) + (self._beside.disconnect(subject, cause) if self._beside is not None else 0)
 
     def addresses(self) -> Mapping[str, tuple[str, int]]:
         """Where each listener really listens."""
@@ -204,14 +228,18 @@ class AmqttEngine:
             return {}
         # amqtt has no public way to learn the port that the system chose.
         servers = list(self._broker._servers.values())  # noqa: SLF001
-        return {
+        own = {
             listener.name: server.instance.sockets[0].getsockname()[:2]
             for listener, server in zip(self._listeners, servers, strict=True)
         }
+        return {**own, **(self._beside.addresses() if self._beside is not None else {})}
 
     def counters(self) -> Mapping[str, int]:
-        """Counters since the start, by the names that the native engine uses for the same."""
-        return {**self._counters, "connections": len(self._clients)}
+        """Counters since the start, by the names that the native engine uses for the same; both engines' together."""
+        total = {**self._counters, "connections": len(self._clients)}
+        for name, value in (self._beside.counters() if self._beside is not None else {}).items():
+            total[name] = total.get(name, 0) + value
+        return total
 
     # -- what the plugin asks
 

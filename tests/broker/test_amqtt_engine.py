@@ -239,3 +239,31 @@ async def test_stopping_closes_connections_and_the_port(registry, sink):
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, timeout=1)
     assert engine.addresses() == {}
+
+
+class OperatorsOf:
+    """The other listener of an engine, by the name that a module's client looks for."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def addresses(self):
+        return {"mqtt": self._engine.addresses()["operators"]}
+
+
+async def test_an_engine_for_the_operators_beside_it(registry, sink):
+    beside = AmqttEngine([Listener("operators", 0, ("127.0.0.1",))], registry, sink)
+    engine = AmqttEngine([Listener("mqtt", 0, ("127.0.0.1",))], registry, sink, beside=beside)
+    await engine.start()
+    assert engine.addresses().keys() == {"mqtt", "operators"}
+    async with connected(engine, "m1"), connected(OperatorsOf(engine), "m2") as operator:
+        await until(lambda: engine.counters()["connections"] == 2)
+        operator.paho.subscribe("m/m2/cmd")
+        await get(operator.granted)
+        engine.publish("m/m2/cmd", b"to both")
+        assert await get(operator.received) == b"to both"
+        assert engine.disconnect("m2", "test") == 1
+        await get(operator.ends)
+    await engine.stop()
+
+    assert beside.addresses() == {}
