@@ -40,7 +40,7 @@ class ListenSettings:
     )
     operators_hosts: tuple[str, ...] = setting(LOOPBACK, "addresses of the operators' MQTT listener")
     operators_port: int = setting(
-        DERIVED_PORT, "operators' MQTT (live feed); -1 is mqtt_port + 1 (1884)", minimum=-1, maximum=65535
+        DERIVED_PORT, "operators' MQTT (live feed); -1 is mqtt_port + 7001 (8884)", minimum=-1, maximum=65535
     )
     api_host: str = setting("127.0.0.1", "address of the HTTP API")
     api_port: int = setting(8443, "port of the HTTP API; 0 takes a free one", minimum=0, maximum=65535)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
 from pathlib import Path
 
 from app.domain.settings import DERIVED_PORT, ListenSettings, Settings, TlsSettings
@@ -11,27 +14,46 @@ from broker.engine import Authenticator, Engine, Sink
 from broker.native.server import NativeBroker
 from broker.options import Listener, Tls
 
+log = logging.getLogger(__name__)
+
 # From the modules' plain port to the others, so that 1883 gives MQTT's registered 8883.
 TLS_PORT_OFFSET = 7000
-OPERATORS_PORT_OFFSET = 1
+OPERATORS_PORT_OFFSET = 7001
 _HIGHEST_PORT = 65535
 
 
-def derived_port(configured: int, plain_port: int, offset: int) -> int:
-    """A listener's port: as configured, or from the plain port; 0 (a free one) where that is impossible."""
+def derived_port(configured: int, listen: ListenSettings, offset: int) -> int:
+    """A listener's port: as configured, or from the plain port; 0 (a free one) where nobody chose it and it is taken."""
     if configured != DERIVED_PORT:
         return configured
-    return plain_port + offset if 0 < plain_port <= _HIGHEST_PORT - offset else 0
+    port = listen.mqtt_port + offset
+    if listen.mqtt_port == 0 or port > _HIGHEST_PORT or port == listen.api_port:
+        return 0
+    if not _is_free(port):
+        log.warning("port %d is taken, a free one is used instead; it can be set in [listen]", port)
+        return 0
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 def listeners(listen: ListenSettings, certificate: ServerTls | None) -> list[Listener]:
     """The native engine's ports: modules plain and TLS, operators."""
     found = [Listener("mqtt", listen.mqtt_port, listen.mqtt_hosts)]
     if certificate is not None:
-        port = derived_port(listen.mqtts_port, listen.mqtt_port, TLS_PORT_OFFSET)
+        port = derived_port(listen.mqtts_port, listen, TLS_PORT_OFFSET)
         tls = Tls(certificate.certificate, certificate.key)
         found.append(Listener("mqtts", port, listen.mqtt_hosts, tls))
-    port = derived_port(listen.operators_port, listen.mqtt_port, OPERATORS_PORT_OFFSET)
+    port = derived_port(listen.operators_port, listen, OPERATORS_PORT_OFFSET)
     found.append(Listener("operators", port, listen.operators_hosts, anonymous=False))
     return found
 

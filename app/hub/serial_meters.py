@@ -10,6 +10,7 @@ from pathlib import Path
 from app.hub.roster import Roster
 from app.ingest.directory import ModuleDirectory
 from app.ingest.ingest import Ingest
+from app.sources.serial.handoff import Handoff
 from app.sources.serial.reader import MeterReading, SerialSource
 from app.stores.registry.provisioning import Template
 from app.stores.registry.records import ModuleKind
@@ -30,7 +31,8 @@ class SerialMeters:
         self._modules = modules
         self._ingest = ingest
         self._waiting: list[MeterReading] = []
-        self._source = SerialSource(url, self._on_reading, state_path=state_path) if url else None
+        self._handoff = Handoff(self._wake)
+        self._source = SerialSource(url, self._handoff.put, state_path=state_path) if url else None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -52,12 +54,16 @@ class SerialMeters:
 
     def counters(self) -> Mapping[str, float]:
         """The reader's counters, none without a port."""
-        return self._source.counters() if self._source is not None else {}
+        return {**self._source.counters(), "readings_shed": self._handoff.shed} if self._source is not None else {}
 
-    def _on_reading(self, reading: MeterReading) -> None:
+    def _wake(self) -> None:
         # On the reader's thread.
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._take, reading)
+        self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        for reading in self._handoff.take():
+            self._take(reading)
 
     def _take(self, reading: MeterReading) -> None:
         slot = self._modules.slot(reading.meter_serial)

@@ -69,8 +69,11 @@ class LiveState:
         self.arrival_us[slots] = columns.arrival_us[rows]
         self.state[slots] = columns.state[rows]
         shown = personal[rows]
-        self.power[slots] = np.where(shown, columns.power[rows], np.nan)
-        self.power_kind[slots] = columns.power_kind[rows]
+        self.power[slots[~shown]] = np.nan
+        # A short frame (currents alone) clears nothing.
+        with_power = rows[shown & (columns.power_kind[rows] != 0)]
+        self.power[columns.slots[with_power]] = columns.power[with_power]
+        self.power_kind[columns.slots[with_power]] = columns.power_kind[with_power]
         self._put_known("drawn_wh", columns, rows[shown])
         self._put_known("rssi_dbm", columns, rows)
         self._put_known("frame_gap_ms", columns, rows)

@@ -63,3 +63,12 @@ def test_without_consent_there_is_health_but_no_power():
     assert live.drawn_wh[0] == -1
     assert live.rssi_dbm[0] == -70
     assert np.isnan(live.recent_power(0, NOW_US)).all()
+
+
+def test_a_short_frame_clears_nothing():
+    live = updated(LiveState(), Reading(time_ms=NOW_MS, apparent_va=7, rssi_dbm=-70))
+    live = updated(live, Reading(time_ms=NOW_MS + 1000, current_a=3))
+
+    assert live.power[0] == 7
+    assert live.rssi_dbm[0] == -70
+    assert live.time_us[0] == NOW_US + 1_000_000
