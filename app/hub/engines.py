@@ -23,7 +23,7 @@ _HIGHEST_PORT = 65535
 
 
 def derived_port(configured: int, listen: ListenSettings, offset: int) -> int:
-    """A listener's port: as configured, or from the plain port; 0 (a free one) where nobody chose it and it is taken."""
+    """A listener's port: as configured, or from the plain port; 0 (a free one) where that one is taken."""
     if configured != DERIVED_PORT:
         return configured
     port = listen.mqtt_port + offset
