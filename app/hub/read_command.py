@@ -94,7 +94,7 @@ def _tables(
     settings = load_settings(directory.root)
     if not settings.registry.url and not directory.registry.exists():
         raise OperatorInputError(f"{directory.root} is no data directory: it has no registry; name another with --data")
-    with Registry.open(settings.registry.url or directory.registry) as registry:
+    with Registry.open_to_read(settings.registry.url or directory.registry) as registry:
         if registry.module(serial) is None:
             raise OperatorInputError(f"no module {serial} is registered in {directory.root}")
         periods = registry.periods(serial)

@@ -77,6 +77,19 @@ class RegistryTooNew(OperatorInputError):
         )
 
 
+class RegistryTooOld(OperatorInputError):
+    """An older Wattdeck wrote this database, and it was opened only to be read."""
+
+    def __init__(self, place: str, found: int, known: int) -> None:
+        self.place = place
+        self.found = found
+        self.known = known
+        super().__init__(
+            f"the registry {place} has version {found}, this Wattdeck reads version {known}; start its hub once, "
+            "which migrates it"
+        )
+
+
 class RegistryForeignError(OperatorInputError):
     """The database belongs to another program."""
 

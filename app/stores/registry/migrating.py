@@ -12,7 +12,14 @@ from sqlalchemy import Connection
 
 from app.domain.errors import BugError
 from app.stores.registry import migrations
-from app.stores.registry.faults import RegistryDamaged, RegistryForeignError, RegistryTooNew, faults_of
+from app.stores.registry.faults import (
+    RegistryDamaged,
+    RegistryForeignError,
+    RegistryTooNew,
+    RegistryTooOld,
+    RegistryUnreachable,
+    faults_of,
+)
 from app.stores.registry.opening import Location, connect, make_file
 
 MIGRATIONS = Path(migrations.__path__[0])
@@ -37,6 +44,27 @@ def bring_up_to_date(location: Location, folder: Path = MIGRATIONS) -> int:
     """
     make_file(location)
     known = newest_version(folder)
+    found = _probe(location, known)
+    if found < known:
+        with faults_of(location.place):
+            _migrate(location, folder, known)
+    return found
+
+
+def check_up_to_date(location: Location, folder: Path = MIGRATIONS) -> None:
+    """Check a registry that is only to be read; nothing is written, not even an empty file.
+
+    Raises as `bring_up_to_date`, and RegistryTooOld when a hub has to migrate it first.
+    """
+    known = newest_version(folder)
+    if location.path is not None and not location.path.exists():
+        raise RegistryUnreachable(location.place, "there is no such file")
+    found = _probe(location, known)
+    if found < known:
+        raise RegistryTooOld(location.place, found, known)
+
+
+def _probe(location: Location, known: int) -> int:
     with faults_of(location.place):
         engine = connect(location, "probe")
         try:
@@ -45,10 +73,8 @@ def bring_up_to_date(location: Location, folder: Path = MIGRATIONS) -> int:
                 found = _version(connection, location.place)
         finally:
             engine.dispose()
-        if found > known:
-            raise RegistryTooNew(location.place, found, known)
-        if found < known:
-            _migrate(location, folder, known)
+    if found > known:
+        raise RegistryTooNew(location.place, found, known)
     return found
 
 

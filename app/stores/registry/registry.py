@@ -16,7 +16,7 @@ from app.domain.credentials import CredentialKind
 from app.domain.keys import CollectionLevel, SupplyPeriods, draw_keys, draw_token
 from app.stores.registry import accounts, places, provisioning, supply
 from app.stores.registry.faults import faults_of
-from app.stores.registry.migrating import bring_up_to_date
+from app.stores.registry.migrating import bring_up_to_date, check_up_to_date
 from app.stores.registry.opening import Location, connect, locate
 from app.stores.registry.provisioning import Template
 from app.stores.registry.records import (
@@ -91,6 +91,16 @@ class Registry:
             registry.close()
             raise
         return registry
+
+    @classmethod
+    def open_to_read(cls, url: str | Path) -> Self:
+        """Open a registry beside a hub, or on a disk that can not be written; its writing methods fail.
+
+        Raises as `open`, and RegistryTooOld when a hub has to migrate it first.
+        """
+        location = locate(url)
+        check_up_to_date(location)
+        return cls(location)
 
     def close(self) -> None:
         """Close every connection; call it when no other method runs."""

@@ -19,7 +19,13 @@ from alembic.runtime.migration import MigrationContext
 from app.domain.errors import BugError
 from app.domain.keys import CollectionLevel
 from app.stores.registry import migrating
-from app.stores.registry.faults import RegistryDamaged, RegistryForeignError, RegistryTooNew
+from app.stores.registry.faults import (
+    RegistryDamaged,
+    RegistryForeignError,
+    RegistryTooNew,
+    RegistryTooOld,
+    RegistryUnreachable,
+)
 from app.stores.registry.migrating import MIGRATIONS, bring_up_to_date, newest_version
 from app.stores.registry.models import Base, personal_columns
 from app.stores.registry.opening import connect, locate
@@ -336,3 +342,24 @@ def test_personal_columns_are_marked():
 
 def test_migrations_are_found_inside_the_package():
     assert Path(migrating.__file__).parent == MIGRATIONS.parent
+
+
+def test_a_registry_opened_to_read_is_never_made_or_migrated(tmp_path: Path):
+    path = tmp_path / "registry.sqlite"
+    with pytest.raises(RegistryUnreachable):
+        Registry.open_to_read(path)
+    assert not path.exists()
+
+    old = sqlite3.connect(path)
+    old.executescript((Path(__file__).parents[3] / "databases" / "registry-v0001.sql").read_text(encoding="utf-8"))
+    old.close()
+    before = path.read_bytes()
+    with pytest.raises(RegistryTooOld, match="start its hub once"):
+        Registry.open_to_read(path)
+    assert path.read_bytes() == before
+
+    Registry.open(path).close()
+    with Registry.open_to_read(path) as registry:
+        assert registry.module("WD-1") is not None
+        with pytest.raises(RegistryUnreachable):
+            Registry.open_to_read(tmp_path / "other.sqlite")
