@@ -30,7 +30,8 @@ class Storage:
 
     def create(self, path: Path) -> int:
         """A new file's descriptor, to write at its end; fails when the name is taken."""
-        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o640)
+        # O_BINARY: Windows would change line ends.
+        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o640)
 
     def append(self, descriptor: int, buffers: Sequence[bytes | memoryview]) -> int:
         """Writes all buffers at the end; returns their length."""

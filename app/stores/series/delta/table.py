@@ -149,16 +149,13 @@ class SeriesTable:
         """Rows with start_us <= time < end_us (UTC) of the keys (None: of all), oldest file first, as stored.
 
         A (key, time) may come more than once: `rows.one_per_key_and_time` decides, and needs key, time and origin.
-        Raises TableUnavailable when a file can not be read.
+        Raises TableUnavailable when a file can not be read, StoreDamaged when it is no longer what was written.
         """
         asked = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
         needed = pa.schema([*asked, *(self.schema.field(name) for name in (KEY, TIME) if name not in asked.names)])
         wanted = Wanted.of(keys, start_us, end_us)
-        with self.lease() as files:
-            try:
-                pieces = scan_files(self.directory, files, self._footers, needed, wanted, count or ScanCount())
-            except OSError as problem:
-                raise TableUnavailable(self.directory, problem) from problem
+        with self.lease() as files, self._disk_errors():
+            pieces = scan_files(self.directory, files, self._footers, needed, wanted, count or ScanCount())
         found = pa.concat_tables(pieces) if pieces else needed.empty_table()
         return found.select(asked.names)
 
@@ -219,16 +216,19 @@ class SeriesTable:
     def delete_rows(self, keys: Collection[int]) -> int:
         """Rewrites the files that hold rows of these keys; returns the rows deleted. Gone after `vacuum(0)`.
 
-        One commit for each file, so that a long deletion never holds up an append for long.
+        One commit for each file, so that a long deletion never holds up an append for long. Rows appended meanwhile may
+        stay.
         """
         wanted = Wanted.of(keys, None, None)
-        if wanted.keys is None or not len(wanted.keys):
-            return 0
-        return sum(
-            self._rewrite(file, wanted)
-            for file in self.files()
-            if wanted.may_be_in(file) and len(wanted.groups(self._footers.index(file)))
-        )
+        deleted, clean = 0, set[str]()
+        # A merge may take files from under us: what it made of them is looked at in the next round.
+        while files := [file for file in self.files() if file.name not in clean and wanted.may_be_in(file)]:
+            for file in files:
+                with contextlib.suppress(TableConflict):
+                    rows, rewritten = self._rewrite(file, wanted)
+                    deleted += rows
+                    clean.update([file.name, *(each.name for each in rewritten)])
+        return deleted
 
     def drop_before(self, time_us: int, *, slack_us: int = 0) -> int:
         """Retention: drops files wholly before `time_us` (UTC), rewrites one that begins more than `slack_us` before.
@@ -241,7 +241,11 @@ class SeriesTable:
                 self._commit([delta_log.remove_action(file, data_change=True) for file in old], "DELETE")
         dropped = sum(file.rows for file in old)
         border = next((file for file in self._files if file.min_us < time_us - slack_us), None)
-        return dropped + (self._rewrite(border, Wanted.of(None, None, time_us)) if border else 0)
+        if border is not None:
+            # A merge that has just taken the file leaves it to the next call.
+            with contextlib.suppress(TableConflict):
+                dropped += self._rewrite(border, Wanted.of(None, None, time_us))[0]
+        return dropped
 
     def vacuum(self, keep_s: float | None = None) -> int:
         """Unlinks removed files older than `keep_s` (None: the setting) that no scan here uses; returns how many."""
@@ -261,11 +265,11 @@ class SeriesTable:
                 self.storage.sync_directory(self.directory)
         return len(old)
 
-    def maintain(self) -> None:
-        """What is due: a checkpoint each so many commits, and the removal of what has been kept long enough."""
+    def maintain(self) -> int:
+        """What is due: a checkpoint each so many commits, and `vacuum`; returns the files unlinked."""
         if self._state.version - self._checkpoint >= self.options.checkpoint_each:
             self.checkpoint()
-        self.vacuum()
+        return self.vacuum()
 
     def checkpoint(self) -> None:
         """Writes a checkpoint of the newest version, synced, and deletes log entries older than `keep_s`."""
@@ -284,12 +288,13 @@ class SeriesTable:
     def sizes(self) -> TableSizes:
         with self._commits():
             kept = sum(size for _when, size in self._state.removed.values())
+            log_bytes = self._log.size_bytes()
         files = self._files
         return TableSizes(
             rows=sum(file.rows for file in files),
             live_bytes=sum(file.size_bytes for file in files),
             kept_bytes=kept,
-            log_bytes=self._log.size_bytes(),
+            log_bytes=log_bytes,
             files_by_level=dict(Counter(file.level for file in files)),
         )
 
@@ -305,15 +310,22 @@ class SeriesTable:
 
     @contextlib.contextmanager
     def _commits(self) -> Iterator[None]:
-        """One writer at a time; the disk's refusals become TableUnavailable."""
-        with self._writing:
-            try:
-                if self._log_unsynced:
-                    self._log.sync()
-                    self._log_unsynced = False
-                yield
-            except OSError as problem:
-                raise TableUnavailable(self.directory, problem) from problem
+        """One writer at a time."""
+        with self._writing, self._disk_errors():
+            if self._log_unsynced:
+                self._log.sync()
+                self._log_unsynced = False
+            yield
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """The disk's refusals become TableUnavailable."""
+        try:
+            yield
+        except OSError as problem:
+            raise TableUnavailable(self.directory, problem) from problem
+        except pa.ArrowException as problem:
+            raise StoreDamaged(self.directory, str(problem)) from problem
 
     @contextlib.contextmanager
     def _unlinked_on_failure(self, files: Sequence[DataFile]) -> Iterator[None]:
@@ -352,11 +364,13 @@ class SeriesTable:
         bounds = (int(keys[0]), int(keys[-1]), int(times.min()), int(times.max()))
         return DataFile(name, self._state.version + 1, 0, rows.num_rows, data.size, *bounds)
 
-    def _rewrite(self, file: DataFile, unwanted: Wanted) -> int:
-        """Commits the file without its unwanted rows; returns how many there were."""
-        with self.lease() as files:
+    def _rewrite(self, file: DataFile, unwanted: Wanted) -> tuple[int, list[DataFile]]:
+        """Commits the file without its unwanted rows; returns how many there were and what it is now."""
+        with self.lease() as files, self._disk_errors():
             if file not in files:
-                return 0
+                raise TableConflict(f"{self.directory}: the file to rewrite is no longer live")
+            if not len(unwanted.groups(self._footers.index(file))):
+                return 0, [file]
             added = rewrite.without(
                 self.directory, file, self.schema, unwanted, self.options.group_rows(max(1, file.level)), self.storage
             )
@@ -364,9 +378,9 @@ class SeriesTable:
             if kept == file.rows:
                 for each in added:
                     self.storage.unlink(self.directory / each.name)
-                return 0
+                return 0, [file]
             self.replace([file], added, data_change=True, operation="DELETE")
-        return file.rows - kept
+        return file.rows - kept, added
 
     def _open(self) -> None:
         self.storage.make_directory(self._log.directory)

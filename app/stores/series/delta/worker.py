@@ -75,7 +75,8 @@ def _die_with_the_hub(requests: BinaryIO) -> None:
 
 def main() -> int:
     """Reads one job, answers with its result or the text of what went wrong."""
-    os.nice(_NICENESS)
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     length = int.from_bytes(requests.read(8), "little")
     job: MergeJob = pickle.loads(requests.read(length))  # noqa: S301 - from our own parent, over its pipe

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from app.stores.errors import StoreDamaged, TableConflict, TableUnavailable
 from app.stores.failpoints import FailPoint, FailPoints, parse_fail_points
+from app.stores.series.delta import rewrite
 from app.stores.series.delta.compaction import job_of
 from app.stores.series.delta.files import CommitLabel, ScanCount
 from app.stores.series.delta.plan import plan
@@ -195,6 +196,35 @@ def test_deleted_rows_are_gone_from_the_disk(tmp_path):
     assert left == [[8, 8, 8]]
     assert table.delete_rows([7]) == 0
     assert table.scan()["key"].to_pylist() == [8, 8, 8]
+
+
+def test_deletion_follows_rows_that_a_merge_moves_meanwhile(tmp_path, monkeypatch):
+    table = opened(tmp_path)
+    for second in range(3):
+        table.append(small_rows([7, 8], [second, second]))
+    rewrite_once = rewrite.without
+
+    def merged_meanwhile(*args):
+        monkeypatch.setattr(rewrite, "without", rewrite_once)
+        compact(table)
+        return rewrite_once(*args)
+
+    monkeypatch.setattr(rewrite, "without", merged_meanwhile)
+
+    assert table.delete_rows([7]) == 3
+    table.vacuum(0)
+    assert [pa.parquet.read_table(path)["key"].to_pylist() for path in tmp_path.glob("*.parquet")] == [[8, 8, 8]]
+
+
+def test_a_file_that_rotted_is_named_damaged(tmp_path):
+    table = opened(tmp_path)
+    table.append(small_rows([1] * 50, list(range(50)), list(range(50))))
+    path = tmp_path / table.files()[0].name
+    data = bytearray(path.read_bytes())
+    data[4:200] = bytes(196)
+    path.write_bytes(data)
+    with pytest.raises((StoreDamaged, TableUnavailable)):
+        table.scan()
 
 
 def test_retention_drops_whole_files_and_rewrites_one_border_file_a_call(tmp_path):
