@@ -8,57 +8,13 @@ import json
 import socket
 import threading
 import time
-from contextlib import contextmanager
 
-import paho.mqtt.client as mqtt
 import pytest
 
 from app.hub.bench_tools import HubTools
 from app.protocol.golden import golden
+from tests.e2e.clients import WAIT_S, connected, publish, readings, stored
 from tests.e2e.conftest import run_command
-
-WAIT_S = 30
-
-
-@contextmanager
-def connected(hub, *, serial="", secret=None, client_id=None):
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id or serial)
-    if secret is not None:
-        client.username_pw_set(serial, secret)
-    host, port = hub.address("mqtt")
-    client.connect(host.replace("0.0.0.0", "127.0.0.1"), port)
-    client.loop_start()
-    try:
-        deadline = time.monotonic() + WAIT_S
-        while not client.is_connected():
-            assert time.monotonic() < deadline, "never connected"
-            time.sleep(0.01)
-        yield client
-    finally:
-        client.disconnect()
-        client.loop_stop()
-
-
-def publish(client, serial, *readings, kind="tele"):
-    """Publish with QoS 1 and wait until each is acknowledged."""
-    sent = [client.publish(f"wd/v1/m/{serial}/{kind}", json.dumps(reading), qos=1) for reading in readings]
-    for message in sent:
-        message.wait_for_publish(WAIT_S)
-        assert message.is_published()
-
-
-def stored(tmp_path, serial, *words):
-    answer = run_command("read", "--data", tmp_path / "data", "--module", serial, "--csv", *words)
-    assert answer.returncode == 0, answer.stderr
-    return list(csv.DictReader(io.StringIO(answer.stdout)))
-
-
-def readings(count, first=0):
-    now_ms = time.time_ns() // 1_000_000
-    return [
-        {"time_ms": now_ms + n, "boot_id": 1, "seq": first + n, "apparent_va": 1000 + n, "drawn_wh": 5000 + n}
-        for n in range(count)
-    ]
 
 
 def test_acknowledged_readings_survive_kill_9_and_are_read_beside_a_running_hub(hubs, tmp_path):
@@ -143,7 +99,7 @@ def test_modules_provisioned_beside_a_running_hub_may_connect_at_once(hubs, tmp_
     hub = hubs()
     answer = run_command("provision", "--data", tmp_path / "data", "NEW1")
     assert answer.returncode == 0, answer.stderr
-    secret = list(csv.DictReader(io.StringIO(answer.stdout)))[0]["secret"]
+    secret = next(csv.DictReader(io.StringIO(answer.stdout)))["secret"]
 
     deadline = time.monotonic() + WAIT_S
     while hub.stats()["modules.known"] < 2:
