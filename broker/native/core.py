@@ -59,6 +59,7 @@ class Core:
         authenticator: Authenticator | None,
         sink: Sink,
         store: Store,
+        counters: Counters,
         *,
         now: Callable[[], float],
         monotonic: Callable[[], float],
@@ -81,7 +82,7 @@ class Core:
         # Shared by every connection that has published nothing yet; stays empty.
         self.no_topics: dict[bytes, TopicEntry] = {}
         self.connections: set[Connection] = set()
-        self.counters = Counters(monotonic)
+        self.counters = counters
         self.subscriptions = Subscriptions()
         self.retainer = Retainer(options, self.counters, store, now)
         self.inbox = Inbox(loop, sink, self.counters, now, self.subscriptions.generations)

@@ -11,10 +11,12 @@ from pathlib import Path
 from broker.engine import Authenticator, Sink
 from broker.native.connection import Connection
 from broker.native.core import Core
+from broker.native.counters import Counters
 from broker.native.listening import bind, server_context
 from broker.native.message import Message
 from broker.native.persistence import NoStore, Store, Stored, unpack_message, unpack_subscription
 from broker.native.session import Outgoing, Session
+from broker.native.sqlite_store import SqliteStore
 from broker.options import BrokerOptions, Listener
 from broker.packets import ProtocolError, Reason
 from broker.packets.topics import is_topic
@@ -58,7 +60,10 @@ class NativeBroker:
     async def start(self) -> None:
         """Load what was kept, then listen. Raises OSError when a port is taken or a TLS file does not fit."""
         loop = asyncio.get_running_loop()
+        counters = Counters(self._monotonic)
         store: Store = NoStore()
+        if self._data_dir is not None:
+            store = SqliteStore(self._data_dir, counters, self._now)
         stored = await asyncio.to_thread(store.load)
         core = Core(
             loop,
@@ -66,6 +71,7 @@ class NativeBroker:
             self._authenticator,
             self._sink,
             store,
+            counters,
             now=self._now,
             monotonic=self._monotonic,
         )
@@ -187,5 +193,5 @@ class NativeBroker:
                 retain=waiting.retain,
                 numbers=waiting.numbers,
             )
-            out.packet_id, out.released = waiting.packet_id, waiting.released
+            out.packet_id, out.released, out.stored = waiting.packet_id, waiting.released, True
             core.outbound.restore(owner, out)

@@ -19,7 +19,7 @@ class Outgoing:
     `number` orders the messages of all sessions and survives restarts. `group`: it came by this shared subscription.
     """
 
-    __slots__ = ("group", "message", "number", "numbers", "packet_id", "qos", "released", "retain")
+    __slots__ = ("group", "message", "number", "numbers", "packet_id", "qos", "released", "retain", "stored")
 
     def __init__(
         self,
@@ -39,6 +39,8 @@ class Outgoing:
         self.group = group
         self.packet_id = 0
         self.released = False
+        # Whether the store may have it.
+        self.stored = False
 
 
 class PendingWill:

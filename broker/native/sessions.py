@@ -66,13 +66,14 @@ class Sessions:
             message = self._will_message(will, info)
             if delay_s:
                 session.will = PendingWill(message, info)
-                session.will_tick = core.tick + ticks(delay_s)
+                # One more: the present tick has begun already.
+                session.will_tick = core.tick + ticks(delay_s) + 1
             else:
                 core.receiving.publish_will(message, info)
         if not session.persistent:
             self.end(session)
             return
-        session.expires_tick = core.tick + ticks(session.expiry_s)
+        session.expires_tick = core.tick + ticks(session.expiry_s) + 1
         self._wheel.put(session, min(session.will_tick, session.expires_tick) if delay_s else session.expires_tick)
         core.store.session_changed(session)
         core.outbound.hand_over(session, ended=False)
