@@ -8,10 +8,11 @@ import resource
 
 import pytest
 
-from device_sim.bench import capacity, crash, idle, ingest, overload, rig
+from device_sim.bench import capacity, crash, idle, ingest, measure, overload, rig
 from device_sim.bench.idle import flatness
 from device_sim.bench.output import CanNotRun, table
 from device_sim.bench.overload import Second, recovery_s, stall_end
+from device_sim.bench.plan import Ran
 from device_sim.bench.sampler import Sample
 from tests.device_sim.bench.recording_hub import RecordingTools
 
@@ -31,6 +32,12 @@ COMMON = {
     "connect_s",
     "valid",
 }
+
+
+@pytest.fixture(autouse=True)
+def no_schedule(monkeypatch):
+    """A machine busy with other tests may fall behind; only `test_behind_schedule` is about that."""
+    monkeypatch.setattr(measure, "BEHIND_ALLOWED", 100.0)
 
 
 def last_line(bench, flags, tools, capsys):
@@ -129,6 +136,7 @@ def test_overload_phases(capsys, monkeypatch):
     monkeypatch.setattr(overload, "_PROBE_RATE", 3_000.0)
     monkeypatch.setattr(overload, "_PROBE_SECONDS", 0.3)
     monkeypatch.setattr(overload, "_AFTER_S", 3)
+    monkeypatch.setattr(overload, "_NORMAL_ACK_MS", 60_000.0)
     tools = RecordingTools(stall_after=1.5, stall_s=3.0)
     code, found = last_line(overload, "--connections 10 --rate 2000 --seconds 0.3 --stall 3", tools, capsys)
     stall = found["stall"]
@@ -179,3 +187,14 @@ def test_the_table_lines_up_rows_of_different_columns():
     lines = table([{"a": 1234, "b": True}, {"a": None, "c": 0.1234}]).splitlines()
 
     assert lines == ["a  1,234      -", "b    yes       ", "c         0.123"]
+
+
+@pytest.mark.parametrize(
+    ("late", "unsent", "seconds", "kept"),
+    [(0, 0, 10.0, True), (100, 0, 10.0, True), (60, 41, 10.0, False), (101, 0, 10.0, False), (0, 0, 10.3, False)],
+)
+def test_behind_schedule(monkeypatch, late, unsent, seconds, kept):
+    monkeypatch.setattr(measure, "BEHIND_ALLOWED", 0.01)
+    ran = Ran(1, 1, offered=10_000, sent=10_000 - late - unsent, unsent=unsent, late=late, seconds=seconds, cpu_s=0.0)
+
+    assert measure.on_schedule(ran, rate=1_000.0) is kept
