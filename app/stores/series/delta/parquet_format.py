@@ -83,6 +83,11 @@ def open_reader(path: Path, footer: pq.FileMetaData | None = None) -> pq.Parquet
     return pq.ParquetFile(path, metadata=footer)
 
 
+def is_damage(problem: OSError) -> bool:
+    """Whether pyarrow means bytes it can not decode: the system's own errors have a number."""
+    return problem.errno is None
+
+
 def read_groups(reader: pq.ParquetFile, groups: Sequence[int], schema: pa.Schema) -> pa.Table:
     """The columns of `schema` of some row groups; a column that the file lacks reads as null."""
     present = set(reader.schema_arrow.names)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.stores.errors import StoreDamaged
+from app.stores.series.delta import parquet_format
 from app.stores.series.delta.files import DataFile, Verification
 from app.stores.series.delta.log import Action, Add, DeltaLog, LogState, MetaData, Remove, Txn, remove_action
 from app.stores.storage import Storage
@@ -51,7 +52,7 @@ def recover(table: Path, log: DeltaLog, storage: Storage) -> Recovered:
     kept in `_damaged/`.
     """
     found = Verification()
-    state, checkpoint = _from_checkpoint(log)
+    state, checkpoint = _from_checkpoint(table, log, storage)
     versions = [version for version in log.versions() if version > checkpoint]
     tail: list[tuple[int, list[Action] | None]] = []
     for version in versions:
@@ -128,12 +129,16 @@ def remove_orphans(table: Path, state: LogState, storage: Storage, *, keep: bool
     return count
 
 
-def _from_checkpoint(log: DeltaLog) -> tuple[LogState, int]:
+def _from_checkpoint(table: Path, log: DeltaLog, storage: Storage) -> tuple[LogState, int]:
     for version in reversed(log.checkpoints()):
         try:
             with pq.ParquetFile(log.checkpoint_path(version)) as file:
                 state = _state_of(file.read(columns=list(_CHECKPOINT_COLUMNS)), version)
-        except (pa.ArrowException, ValueError, KeyError, TypeError) as problem:
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as problem:
+            if isinstance(problem, OSError) and not parquet_format.is_damage(problem):
+                raise
+            # Out of the way of other readers too.
+            _set_aside(table, log.checkpoint_path(version), storage)
             _log.error("%s can not be read, an older one is taken: %s", log.checkpoint_path(version), problem)
         else:
             return state, version

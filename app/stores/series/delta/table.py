@@ -319,12 +319,12 @@ class SeriesTable:
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
-        """The disk's refusals become TableUnavailable."""
+        """The disk's refusals become TableUnavailable, what can not be decoded StoreDamaged."""
         try:
             yield
-        except OSError as problem:
-            raise TableUnavailable(self.directory, problem) from problem
-        except pa.ArrowException as problem:
+        except (OSError, pa.ArrowException) as problem:
+            if isinstance(problem, OSError) and not parquet_format.is_damage(problem):
+                raise TableUnavailable(self.directory, problem) from problem
             raise StoreDamaged(self.directory, str(problem)) from problem
 
     @contextlib.contextmanager
@@ -384,8 +384,8 @@ class SeriesTable:
 
     def _open(self) -> None:
         self.storage.make_directory(self._log.directory)
-        recovery.mend_checkpoint_hint(self._log, self.storage)
         recovered = recovery.recover(self.directory, self._log, self.storage)
+        recovery.mend_checkpoint_hint(self._log, self.storage)
         self._state, self._checkpoint, found = recovered.state, recovered.checkpoint, recovered.found
         if self._state.version < 0:
             actions = delta_log.first_actions(self.schema, self._configuration())

@@ -114,12 +114,22 @@ def test_a_torn_hint_at_the_checkpoint_is_removed(tmp_path, hint):
     assert rows_for_others(tmp_path) == [0, 1, 2, 3]
 
 
-def test_a_torn_checkpoint_gives_way_to_the_log(tmp_path, caplog):
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "footer", "pages"])
+def test_a_torn_checkpoint_gives_way_to_the_log(tmp_path, caplog, damage):
     grown(tmp_path).checkpoint()
     (path,) = (tmp_path / "_delta_log").glob("*.checkpoint.parquet")
-    path.write_bytes(path.read_bytes()[:-10])
+    data = path.read_bytes()
+    torn = {
+        "cut": data[:-10],
+        "empty": b"",
+        "zeros": bytes(len(data)),
+        "footer": data[:-300] + bytes(200) + data[-100:],
+        "pages": data[:4] + bytes(400) + data[404:],
+    }
+    path.write_bytes(torn[damage])
 
     assert values_of(opened(tmp_path).scan()) == [0, 1, 2, 3]
+    assert rows_for_others(tmp_path) == [0, 1, 2, 3]
     assert "an older one" in caplog.text
 
 

@@ -32,7 +32,7 @@ class Workload:
     def __init__(self, directory: Path, failpoints: FailPoints, storage: Storage, *, own_process: bool = False) -> None:
         self.storage = storage
         self.own_process = own_process
-        options = TableOptions(append_group_rows=4, merge_group_rows=4, checkpoint_each=5)
+        options = TableOptions(append_group_rows=4, merge_group_rows=4, checkpoint_each=3, keep_s=0)
         self.table = SeriesTable.open(directory / "raw", SMALL, options, failpoints, storage)
         self.journal = Journal.open(directory / "journal", {"small": SMALL}, failpoints, storage)
         self.journal.skip_numbers(self.table.last_label(self.journal.journal_id) or 0)
