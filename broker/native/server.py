@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from broker.native.message import Message
 from broker.native.persistence import NoStore, Store, Stored, unpack_message, unpack_subscription
 from broker.native.session import Outgoing, Session
 from broker.native.sqlite_store import SqliteStore
+from broker.native.tls_workers import TlsWorkers
 from broker.options import BrokerOptions, Listener
 from broker.packets import ProtocolError, Reason
 from broker.packets.topics import is_topic
@@ -25,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 # Clients get this long to take their DISCONNECT when the broker stops.
 _STOP_S = 2.0
+# Several processes on one port, each with a share of the connections: Linux and the BSDs.
+_CAN_SHARE_PORTS = hasattr(socket, "SO_REUSEPORT") and sys.platform != "darwin"
 
 
 class NativeBroker:
@@ -55,6 +60,7 @@ class NativeBroker:
         self._monotonic = monotonic
         self._core: Core | None = None
         self._servers: list[asyncio.Server] = []
+        self._workers: list[TlsWorkers] = []
         self._addresses: dict[str, tuple[str, int]] = {}
 
     async def start(self) -> None:
@@ -98,9 +104,12 @@ class NativeBroker:
         await core.all_gone(_STOP_S)
         for connection in list(core.connections):
             connection.abort()
+        for workers in self._workers:
+            await workers.stop()
         core.finish()
         await core.store.close()
         self._servers = []
+        self._workers = []
         self._core = None
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
@@ -149,8 +158,17 @@ class NativeBroker:
         return self._core
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, core: Core, listener: Listener) -> None:
+        if listener.tls is not None and self._options.tls_workers and _CAN_SHARE_PORTS:
+            workers = TlsWorkers(self._options, listener, core.counters, lambda: Connection(core, listener))
+            self._workers.append(workers)
+            # Also proves here, not in a worker's log, that the files fit.
+            await asyncio.to_thread(server_context, listener.tls)
+            self._addresses[listener.name] = await workers.start()
+            return
         context = None
         if listener.tls is not None:
+            if self._options.tls_workers:
+                _log.warning("this system can not share a port between processes: TLS is done in this one")
             context = await asyncio.to_thread(server_context, listener.tls)
         sockets = bind(listener)
         host, port = sockets[0].getsockname()[:2]
