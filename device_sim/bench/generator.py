@@ -121,7 +121,7 @@ class Generator:
     def push(self, connection: Connection) -> None:
         """Send what a connection owes, as far as its window and socket let it."""
         owed = connection.owed
-        while owed and not connection.pending and connection.state is State.ONLINE:
+        while owed and not connection.pending and connection.state is State.ONLINE and not connection.reopen:
             room = min(len(owed), _CATCH_UP)
             if self.qos:
                 room = min(room, self.plan.window - len(connection.inflight))
@@ -184,6 +184,13 @@ class Generator:
         except OSError:
             self.lost(connection)
 
+    def close_and_reopen(self, connection: Connection) -> None:
+        """Close in good order once nothing is in flight, send nothing new until then, and open again."""
+        connection.reopen = True
+        self.sends[connection.number] = refuse
+        if not connection.inflight:
+            self.close(connection)
+
     def lost(self, connection: Connection) -> None:
         """A connection ended: in good order, or because the other side ended it."""
         if connection.state is State.OFFLINE:
@@ -212,7 +219,7 @@ class Generator:
 
     def restore(self, connection: Connection) -> None:
         """Let the fast path send on this connection again, when nothing stands before it."""
-        if connection.state is State.ONLINE and not connection.pending and not connection.owed:
+        if connection.state is State.ONLINE and not (connection.pending or connection.owed or connection.reopen):
             assert connection.sock is not None
             self.sends[connection.number] = connection.sock.send
 
@@ -348,7 +355,9 @@ class Generator:
             self.tally.acked += 1
             self.tally.acks_out_of_order += not in_order
             self.latency.add((now - message.sent_at) * 1000)
-        if connection.owed:
+        if connection.reopen and not connection.inflight and connection.state is State.ONLINE:
+            self.close(connection)
+        elif connection.owed:
             self.push(connection)
 
     def _writable(self, connection: Connection) -> None:

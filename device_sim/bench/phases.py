@@ -230,9 +230,8 @@ class Phases:
         generator = self._generator
         for turn in range(churned, wanted):
             connection = generator.connections[turn % len(generator.connections)]
-            if connection.state is State.ONLINE and not connection.pending and not connection.inflight:
-                connection.reopen = True
-                generator.close(connection)
+            if connection.state is State.ONLINE and not connection.pending and not connection.reopen:
+                generator.close_and_reopen(connection)
         return wanted
 
     def _ping(self, now: float) -> None:
