@@ -34,9 +34,9 @@ class BrokerOptions:
     max_connections: int = 19_000
     # New connections answered per second; the rest waits in the storm queue, nobody is refused. Keeps room for the
     # data of those already there while a whole fleet comes back.
-    connects_per_second: int = 5_000
+    connects_per_second: int = 8_000
     # The same for one address; above the modules that may stand behind one router or mobile gateway. 0: no limit.
-    connects_per_second_per_address: int = 4_000
+    connects_per_second_per_address: int = 6_000
     # A connection that sends no CONNECT within this time is closed.
     half_open_s: float = 5.0
     # QoS 1 and 2 messages on their way to one client (its own receive maximum may be lower).
