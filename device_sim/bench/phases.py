@@ -207,13 +207,13 @@ class Phases:
         bodies = [generator.template.fill(reading.time_ms, reading.seq) for reading in due]
         for number in range(span.first_connection, span.last_connection):
             connection = generator.connections[number]
-            if not connection.owed and len(connection.inflight) + len(due) <= window:
-                if generator.sends[number] is not refuse:
-                    generator.send_guaranteed(connection, due, bodies)
-                    continue
-            elif connection.owed:
-                generator.push(connection)
+            fits = not connection.owed and len(connection.inflight) + len(due) <= window
+            if fits and generator.sends[number] is not refuse:
+                generator.send_guaranteed(connection, due, bodies)
+                continue
             generator.hold(connection, due, open_loop=open_loop)
+            # As much of it as the window takes: perhaps nothing is in flight whose acknowledgement would do it.
+            generator.push(connection)
 
     def _complete_round(self, done: int, schedule: Schedule, base_ms: int, run: Run) -> int:
         """After an interruption: finish the round, so that every connection was offered the same numbers."""
