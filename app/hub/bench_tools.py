@@ -21,14 +21,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import psutil
+import pyarrow as pa
 
+from app.domain.settings import Settings
 from app.hub.data_directory import DataDirectory
+from app.hub.opening import stored_series
 from app.stores.failpoints import ENVIRONMENT_VARIABLE, FailPoint
 from app.stores.registry.records import Provisioned
 from app.stores.registry.registry import Registry
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WORDS_KEPT = 60
+_FOREVER_US = 2**62
 # Every point of the data path at which a crash round dies; the first two only say that something is about to be done.
 _NOT_FOR_KILLING = frozenset({FailPoint.JOURNAL_WRITE, FailPoint.JOURNAL_SYNC, FailPoint.DELTA_COMMIT})
 
@@ -71,7 +75,7 @@ class HubTools:
         environment: Mapping[str, str] | None = None,
         timeout_s: float = 60.0,
     ) -> HubChild:
-        """Start `./run hub`'s process and wait until it is ready. Raises RuntimeError with its last words, TimeoutError."""
+        """Start a hub's process and wait until it is ready. Raises RuntimeError with its last words, TimeoutError."""
         words = [sys.executable, str(_ROOT / "main.py"), "hub", "--data", str(data_dir), "--broker", engine]
         words += ["--mqtt-port", str(mqtt_port), "--api-port", "0", "--set", "listen.mqtt_hosts=127.0.0.1"]
         for key, value in (settings or {}).items():
@@ -86,17 +90,20 @@ class HubTools:
     def read_back(self, data_dir: Path, serials: Sequence[str]) -> Stored:
         """Every raw reading of these modules, through the read interface."""
         directory = DataDirectory(data_dir)
-        with Registry.open(directory.registry) as registry:
+        with Registry.open_to_read(directory.registry) as registry:
             periods = registry.all_periods()
-        from app.stores.series.delta.table import SeriesTable
-        from app.stores.series.schema import RAW
-
-        t = SeriesTable.open(directory.series / "raw", RAW)
-        table = t.scan(["key", "time", "seq", "lag_ms"])
-        keys = np.array([periods[serial, 1].periods[0].key for serial in serials])
-        order = np.argsort(keys)
-        found = order[np.searchsorted(keys[order], _numbers(table, "key"))]
-        return Stored(found.astype(np.int32), _numbers(table, "seq"), _numbers(table, "lag_ms"))
+            with stored_series(directory, Settings(), registry) as reader:
+                table = reader.read_many(None, 0, _FOREVER_US).select(["key", "seq", "lag_ms"])
+        # Keys to modules: a key belongs to one module, a module has a key or several.
+        owners = sorted(
+            (period.key, number) for number, serial in enumerate(serials) for period in periods[serial, 1].periods
+        )
+        keys = np.array([key for key, _number in owners], np.int64)
+        numbers = np.array([number for _key, number in owners], np.int32)
+        found = _numbers(table, "key")
+        at = np.minimum(np.searchsorted(keys, found), len(keys) - 1)
+        asked = keys[at] == found
+        return Stored(numbers[at[asked]], _numbers(table, "seq")[asked], _numbers(table, "lag_ms")[asked])
 
 
 class HubChild:
@@ -207,6 +214,6 @@ class HubChild:
                 self._last_words.append(line.rstrip())
 
 
-def _numbers(table: object, name: str) -> npt.NDArray[np.int64]:
-    column = table.column(name)  # type: ignore[attr-defined]
-    return column.fill_null(-1).to_numpy()  # type: ignore[no-any-return]
+def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
+    numbers: npt.NDArray[np.int64] = table.column(name).fill_null(-1).to_numpy()
+    return numbers

@@ -17,7 +17,7 @@ from app.domain.reading import PowerKind
 from app.domain.resolution import Resolution, to_us
 from app.hub.configuration import load_settings
 from app.hub.data_directory import DataDirectory, default_directory
-from app.hub.opening import open_stored_series
+from app.hub.opening import stored_series
 from app.stores.registry.registry import Registry
 
 # A day more than any tier keeps; a range without an end reads to here.
@@ -98,7 +98,7 @@ def _tables(
         if registry.module(serial) is None:
             raise OperatorInputError(f"no module {serial} is registered in {directory.root}")
         periods = registry.periods(serial)
-        with open_stored_series(directory, settings, registry) as reader:
+        with stored_series(directory, settings, registry, [serial]) as reader:
             for period in _within(periods, start_us, end_us):
                 to_us = end_us if period.to_us is None else min(end_us, period.to_us)
                 yield reader.read(period.key, max(start_us, period.from_us), to_us, resolution)
