@@ -155,9 +155,9 @@ class Row:
             return "true or false"
         noun = {int: "a whole number", float: "a number", str: "text"}.get(self.type, "a list of texts")  # type: ignore[call-overload]
         if self.minimum is not None and self.maximum is not None:
-            return f"{noun} from {self.minimum:g} to {self.maximum:g}"
+            return f"{noun} from {self.minimum} to {self.maximum}"
         if self.minimum is not None:
-            return f"{noun}, at least {self.minimum:g}"
+            return f"{noun}, at least {self.minimum}"
         return str(noun)
 
 
@@ -176,7 +176,7 @@ def catalogue() -> dict[str, Row]:
                 key,
                 hints[field.name],
                 field.default,
-                meta.get("doc", ""),
+                meta["doc"],
                 meta.get("minimum"),
                 meta.get("maximum"),
                 meta.get("choices"),
