@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from app.domain.resolution import Resolution
+from app.stores.errors import StoreUnavailable
 from app.stores.failpoints import FailPoints
 from app.stores.series import copying, erasure
 from app.stores.series.delta.files import CommitLabel
@@ -100,7 +101,10 @@ class DeltaSeriesStore:
     def maintain(self, now_us: int) -> bool:
         """See SeriesStore."""
         with self._maintaining:
-            return not self._closed and self._upkeep.step(now_us)
+            try:
+                return not self._closed and self._upkeep.step(now_us)
+            except OSError as problem:
+                raise StoreUnavailable(self._folder, problem) from problem
 
     def settle(self) -> None:
         """Waits for the merge in progress; for tests, benches and an orderly end."""

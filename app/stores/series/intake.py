@@ -51,7 +51,7 @@ class Intake:
                 present = rows.filter(pa.array(~_before(rows, floor).to_numpy(zero_copy_only=False))) if floor else rows
                 # Also without rows: the label says that the segment is done with.
                 fresh |= self._tables[name].append(present, label=label) is not None
-            if old and old["raw"].num_rows:
+            if "raw" in old and old["raw"].num_rows:
                 fresh |= self._append_parts(old, label)
             if "raw" in kept:
                 self._note(kept["raw"], floor)

@@ -25,7 +25,8 @@ from app.stores.series.versions import as_part, latest, resolve
 _UNSTORED = 0
 # `latest` looks at the newest readings first: nearly every key has one within this time.
 _RECENT_US = 15 * 60 * 1_000_000
-# Where to look for the reading before a range, nearest and finest first: tier and how far back (None: everything).
+# Where to look for readings before a range, finest first: tier, and how far back from where the finer one began
+# (to the midnight before, so that tiers adjoin; None: everything).
 _BEFORE: tuple[tuple[Level, int | None], ...] = (
     (Level.TEN_MIN, DAY_US),
     (Level.HOUR, 31 * DAY_US),
@@ -100,7 +101,7 @@ class Overlay:
         rows = self._tier(view, level, start_us, end_us)
         if not rows.num_rows:
             return with_steps(rows, start_us)
-        return with_steps(concat(TIER, [self._before(view, start_us), rows]), start_us)
+        return with_steps(concat(TIER, [self._before(view, rows), rows]), start_us)
 
     def raw(self, key: int, start_us: int, end_us: int) -> pa.Table:
         """RAW rows of one key."""
@@ -271,19 +272,30 @@ class Overlay:
         at = numbers(made, "time")[0]
         return made.filter(pa.array((at >= start_us) & (at < end_us)))
 
-    def _before(self, view: _View, start_us: int) -> pa.Table:
-        """The row whose end is the last reading known before a time; none or one row."""
+    def _before(self, view: _View, rows: pa.Table) -> pa.Table:
+        """Rows before the given ones, as many as it takes to know the last reading of whatever these hold."""
+        end = int(numbers(rows, "time")[0][0])
+        found = TIER.empty_table()
+        wanted = _known(rows, "first")
         for level, back_us in _BEFORE:
-            begins = 0 if back_us is None else start_us - back_us
-            rows = self._tier(view, level, begins, start_us)
-            if rows.num_rows:
-                ends = bucket_bounds(level, numbers(rows, "time")[0], view.days)[1]
-                # An index and a sequence are wanted: a row without an index helps only if no row has one.
-                fit = np.flatnonzero(ends <= start_us)
-                with_index = fit[np.isin(fit, np.flatnonzero(rows.column("drawn_last_wh").is_valid().to_numpy()))]
-                if len(fit):
-                    return rows.slice(int(with_index[-1] if len(with_index) else fit[-1]), 1)
-        return TIER.empty_table()
+            begin = 0 if back_us is None else view.days.start_of(max(end - back_us, 0))
+            found = concat(TIER, [self._tier(view, level, begin, end), found])
+            wanted -= _known(found, "last")
+            if not wanted:
+                break
+            end = begin
+        return found
+
+
+def _known(rows: pa.Table, edge: str) -> set[str]:
+    """What of a key is known at the first or last reading of some row: indices, sequence, registers."""
+    columns = (f"drawn_{edge}_wh", f"injected_{edge}_wh", f"{edge}_seq")
+    known = {name.replace(edge, "") for name in columns if rows.column(name).null_count < rows.num_rows}
+    items = rows.column("registers").combine_chunks().flatten()
+    if len(items):
+        anchored = items.field("first_wh").is_valid()
+        known |= {f"register {number}" for number in items.field("register").filter(anchored).unique().to_pylist()}
+    return known
 
 
 def source_of(rows: Mapping[str, pa.Table]) -> Source:

@@ -98,6 +98,8 @@ class Rolling:
             return None
         piece = self._pieces[0]
         version = self._state.next_version(now_us)
+        if piece.level is not Level.FLEET:
+            self._state.begin(piece.level, np.unique(piece.buckets).tolist())
         match piece.level:
             case Level.TEN_MIN:
                 self._make_ten_min(piece, version)
@@ -128,8 +130,6 @@ class Rolling:
         ):
             pieces = find(now_us)
             if pieces:
-                for piece in pieces:
-                    self._state.begin(piece.level, np.unique(piece.buckets).tolist())
                 return pieces
         return []
 
@@ -147,6 +147,8 @@ class Rolling:
         per_key = self._rows_per_key(start, len(keys))
         # Marked, so that a failure midway forgets none: the horizon moves only behind the last piece.
         self._state.mark({Level.TEN_MIN: {start: keys}, Level.FLEET: {start: np.zeros(1, np.int64)}})
+        # Sums are made of all pieces, so what comes after the first is late for them.
+        self._state.begin(Level.FLEET, [start])
         return [
             Piece(
                 Level.TEN_MIN,
@@ -270,6 +272,7 @@ class Rolling:
             # Its readings are gone, or going.
             self._state.finish(Level.FLEET, {start: np.zeros(1, np.int64)})
             return []
+        self._state.begin(Level.FLEET, [start])
         keys = self._keys_of("raw", start - LEAD_US, start + TEN_MIN_US)
         if not len(keys):
             self._state.finish(Level.FLEET, {start: np.zeros(1, np.int64)})

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from app.domain.resolution import DAY_US, HOUR_US, SECOND_US
+from app.domain.resolution import DAY_US, HOUR_US, LONGEST_DAY_US, SECOND_US
 from app.stores.errors import CompactionFailed, TableConflict
 from app.stores.series.delta.compaction import CompactionResult, Compactor, plan
 from app.stores.series.delta.table import SeriesTable
@@ -145,6 +145,8 @@ class Upkeep:
             floor = self._state.raw_floor
         if name.startswith("ten_min"):
             floor = min([floor, self._state.horizon(Level.HOUR), *self._state.marked(Level.HOUR)[:1]]) - DAY_US
+        if name.startswith("day"):
+            floor -= LONGEST_DAY_US
         if name.startswith("hour"):
             days = [value for level, value in self._state.horizons().items() if level.startswith(f"{Level.DAY}:")]
             floor = min([floor, *days, *self._state.marked(Level.DAY)[:1]]) - DAY_US
