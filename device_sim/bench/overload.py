@@ -12,7 +12,7 @@ from device_sim.bench.balance import Balance, balance, of_modules
 from device_sim.bench.hardware import hardware_line
 from device_sim.bench.histogram import Histogram
 from device_sim.bench.measure import last_lag_s
-from device_sim.bench.output import Value, note, show
+from device_sim.bench.output import CanNotRun, Value, note, show
 from device_sim.bench.plan import Ran, Run
 from device_sim.bench.process import LoadGroup
 from device_sim.bench.sampler import MemorySampler
@@ -129,7 +129,11 @@ def _capacity(hub: HubProcess, load: LoadGroup, rate: float) -> float:
     ran = load.run(Run(rate=rate, seconds=_PROBE_SECONDS, open_loop=True))
     after = hub.stats().get("commit.committed")
     took = time.monotonic() - began
-    return ran.sent / ran.seconds if before is None or after is None else (after - before) / took
+    if before is None or after is None:
+        return ran.sent / ran.seconds
+    if after == before:
+        raise CanNotRun(f"the hub committed none of {ran.sent:,} readings sent in {took:.1f} s: its log says why")
+    return (after - before) / took
 
 
 def _stalled(args: argparse.Namespace, tools: BenchTools) -> dict[str, Value]:
