@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -118,6 +119,14 @@ class Storage:
             self.rename(temporary, target)
             return
         self.unlink(temporary)
+
+    def link(self, source: Path, target: Path) -> None:
+        """A second name of a file, or a copy where there are no hard links."""
+        try:
+            target.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, target)
+            self.sync_file(target)
 
     def replace_file(self, path: Path, data: bytes) -> None:
         """Old bytes or new ones, never a mixture, durable on return."""

@@ -67,6 +67,7 @@ def open_writer(target: Any, schema: pa.Schema, *, merged: bool) -> pq.ParquetWr
         column_encoding=encoding.delta,
         write_statistics=[KEY, TIME],
         store_schema=False,
+        write_page_checksum=True,
     )
 
 
@@ -80,12 +81,14 @@ def encode(rows: pa.Table, *, group_rows: int, merged: bool) -> pa.Buffer:
 
 def open_reader(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
     # Not mapped into memory: a disk error there would be a signal that kills the process.
-    return pq.ParquetFile(path, metadata=footer)
+    return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True)
 
 
-def is_damage(problem: OSError) -> bool:
+def is_damage(problem: Exception) -> bool:
     """Whether pyarrow means bytes it can not decode: the system's own errors have a number."""
-    return problem.errno is None
+    if isinstance(problem, OSError):
+        return problem.errno is None
+    return isinstance(problem, pa.ArrowException) and not isinstance(problem, MemoryError)
 
 
 def read_groups(reader: pq.ParquetFile, groups: Sequence[int], schema: pa.Schema) -> pa.Table:

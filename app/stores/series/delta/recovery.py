@@ -129,13 +129,22 @@ def remove_orphans(table: Path, state: LogState, storage: Storage, *, keep: bool
     return count
 
 
+def keep_copy(table: Path, name: str, storage: Storage) -> None:
+    """A second name in `_damaged/` for a file that will be vacuumed."""
+    folder = table / DAMAGED
+    storage.make_directory(folder)
+    if not (folder / name).exists():
+        storage.link(table / name, folder / name)
+        storage.sync_directory(folder)
+
+
 def _from_checkpoint(table: Path, log: DeltaLog, storage: Storage) -> tuple[LogState, int]:
     for version in reversed(log.checkpoints()):
         try:
             with pq.ParquetFile(log.checkpoint_path(version)) as file:
                 state = _state_of(file.read(columns=list(_CHECKPOINT_COLUMNS)), version)
         except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as problem:
-            if isinstance(problem, OSError) and not parquet_format.is_damage(problem):
+            if isinstance(problem, (OSError, MemoryError)) and not parquet_format.is_damage(problem):
                 raise
             # Out of the way of other readers too.
             _set_aside(table, log.checkpoint_path(version), storage)

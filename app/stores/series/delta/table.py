@@ -7,7 +7,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import deltalake
@@ -20,32 +20,14 @@ from app.stores.series.delta import parquet_format, recovery, rewrite
 from app.stores.series.delta.files import CommitLabel, DataFile, RowGroupIndex, ScanCount, TableSizes, Verification
 from app.stores.series.delta.footers import Footers
 from app.stores.series.delta.log import Action, DeltaLog, LogState
+from app.stores.series.delta.options import TableOptions
 from app.stores.series.delta.rows import KEY, TIME, int64_values, one_per_key_and_time
 from app.stores.series.delta.scan import Wanted, scan_files
 from app.stores.storage import Storage
 
+__all__ = ["SeriesTable", "TableOptions"]
+
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TableOptions:
-    """Settings of one table."""
-
-    # Columns that tell rows of one (key, time) apart, such as the register's number.
-    extra_key: tuple[str, ...] = ()
-    # A removed file and an old log entry stay this long, for readers in other processes.
-    keep_s: float = 15 * 60
-    # Replaying the log at start reads at most about this many commits.
-    checkpoint_each: int = 100
-    # Rows a group holds: of an appended file, of a merged one (a reader of one key decodes whole groups).
-    append_group_rows: int = 16_384
-    merge_group_rows: int = 10_000
-    # In files of whole hours a key has more rows, so larger groups do, and their footers are read sooner.
-    hour_group_rows: int = 24_576
-
-    def group_rows(self, level: int) -> int:
-        """For files of a level."""
-        return (self.append_group_rows, self.merge_group_rows)[level] if level < 2 else self.hour_group_rows
 
 
 class SeriesTable:
@@ -63,6 +45,7 @@ class SeriesTable:
         self.schema = schema
         self.options = options
         self.verification = Verification()
+        self.rows_lost = 0
         self.failpoints = failpoints
         self.storage = storage
         self._log = DeltaLog(directory, storage)
@@ -149,15 +132,42 @@ class SeriesTable:
         """Rows with start_us <= time < end_us (UTC) of the keys (None: of all), oldest file first, as stored.
 
         A (key, time) may come more than once: `rows.one_per_key_and_time` decides, and needs key, time and origin.
-        Raises TableUnavailable when a file can not be read, StoreDamaged when it is no longer what was written.
+        Raises TableUnavailable when a file can not be read; one that is no longer what was written is mended first.
         """
         asked = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
         needed = pa.schema([*asked, *(self.schema.field(name) for name in (KEY, TIME) if name not in asked.names)])
         wanted = Wanted.of(keys, start_us, end_us)
-        with self.lease() as files, self._disk_errors():
-            pieces = scan_files(self.directory, files, self._footers, needed, wanted, count or ScanCount())
+        try:
+            pieces = self._scan(needed, wanted, count)
+        except StoreDamaged:
+            self.mend([file for file in self.files() if wanted.may_be_in(file)])
+            pieces = self._scan(needed, wanted, count)
         found = pa.concat_tables(pieces) if pieces else needed.empty_table()
         return found.select(asked.names)
+
+    def mend(self, files: Sequence[DataFile]) -> int:
+        """Decodes the files; of one that can not be decoded only what can be stays in the table. Returns the rows lost.
+
+        The whole file is kept in `_damaged/`. An ERROR for each, and `rows_lost` counts. Slow: it reads everything.
+        """
+        lost = 0
+        for file in files:
+            with self.lease() as live, self._disk_errors():
+                if file not in live:
+                    continue
+                group_rows = self.options.group_rows(max(1, file.level))
+                rest = rewrite.what_is_readable(self.directory, file, self.schema, group_rows, self.storage)
+                if rest is None:
+                    continue
+                recovery.keep_copy(self.directory, file.name, self.storage)
+                self.replace([file], rest, data_change=True, operation="FSCK")
+            gone = file.rows - sum(each.rows for each in rest)
+            _log.error(
+                "%s: %d rows of %s can not be read and are lost; kept in _damaged", self.directory, gone, file.name
+            )
+            lost += gone
+        self.rows_lost += lost
+        return lost
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[tuple[DataFile, ...]]:
@@ -308,6 +318,10 @@ class SeriesTable:
         with self._writing:
             pass
 
+    def _scan(self, needed: pa.Schema, wanted: Wanted, count: ScanCount | None) -> list[pa.Table]:
+        with self.lease() as files, self._disk_errors():
+            return scan_files(self.directory, files, self._footers, needed, wanted, count or ScanCount())
+
     @contextlib.contextmanager
     def _commits(self) -> Iterator[None]:
         """One writer at a time."""
@@ -323,9 +337,11 @@ class SeriesTable:
         try:
             yield
         except (OSError, pa.ArrowException) as problem:
-            if isinstance(problem, OSError) and not parquet_format.is_damage(problem):
+            if parquet_format.is_damage(problem):
+                raise StoreDamaged(self.directory, str(problem)) from problem
+            if isinstance(problem, OSError):
                 raise TableUnavailable(self.directory, problem) from problem
-            raise StoreDamaged(self.directory, str(problem)) from problem
+            raise
 
     @contextlib.contextmanager
     def _unlinked_on_failure(self, files: Sequence[DataFile]) -> Iterator[None]:

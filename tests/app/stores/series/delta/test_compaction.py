@@ -98,6 +98,20 @@ def test_a_running_merge_can_be_cancelled(tmp_path):
     assert len(table.files()) == 3
 
 
+def test_a_rotten_file_stops_merging_once(tmp_path):
+    table = grown(tmp_path)
+    path = tmp_path / table.files()[0].name
+    data = bytearray(path.read_bytes())
+    data[4:100] = bytes(96)
+    path.write_bytes(data)
+    with pytest.raises(CompactionFailed):
+        Compactor().run(table, plan(table.files(), force=True))
+    Compactor().run(table, plan(table.files(), force=True))
+
+    assert table.rows_lost == 2
+    assert table.scan().num_rows == 4
+
+
 def test_a_plan_of_the_past_is_refused(tmp_path):
     table = grown(tmp_path)
     planned = plan(table.files(), force=True)

@@ -216,15 +216,30 @@ def test_deletion_follows_rows_that_a_merge_moves_meanwhile(tmp_path, monkeypatc
     assert [pa.parquet.read_table(path)["key"].to_pylist() for path in tmp_path.glob("*.parquet")] == [[8, 8, 8]]
 
 
-def test_a_file_that_rotted_is_named_damaged(tmp_path):
+@pytest.mark.parametrize("rot", ["zeros", "a bit", "footer"])
+def test_of_a_file_that_rotted_what_can_be_read_stays(tmp_path, rot, caplog):
     table = opened(tmp_path)
     table.append(small_rows([1] * 50, list(range(50)), list(range(50))))
+    table.append(small_rows([1], [60], [60]))
     path = tmp_path / table.files()[0].name
     data = bytearray(path.read_bytes())
-    data[4:200] = bytes(196)
+    if rot == "zeros":
+        data[4:200] = bytes(196)
+    elif rot == "a bit":
+        data[100] ^= 1
+    else:
+        data[-500:-200] = bytes(300)
     path.write_bytes(data)
-    with pytest.raises((StoreDamaged, TableUnavailable)):
-        table.scan()
+    table = opened(tmp_path)
+    expected = [60] if rot == "footer" else [*range(16, 50), 60]
+
+    assert values_of(table.scan()) == expected
+    assert table.rows_lost == 51 - len(expected)
+    assert (tmp_path / "_damaged" / path.name).read_bytes() == data
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert values_of(opened(tmp_path).scan()) == expected
+    table.vacuum(0)
+    assert values_of(by_another_reader(tmp_path)) == expected
 
 
 def test_retention_drops_whole_files_and_rewrites_one_border_file_a_call(tmp_path):
