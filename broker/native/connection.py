@@ -53,6 +53,18 @@ class TopicEntry:
         self.match: Match = NOBODY
 
 
+class _Discard(asyncio.Protocol):
+    """Reads what an ended client still sends, for nobody."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)
+
+
 class Connection(asyncio.Protocol):
     """The protocol object of one connection.
 
@@ -320,8 +332,18 @@ class Connection(asyncio.Protocol):
         self.flush()
         self._drop_partial()
         self._core.ended(self, cause)
-        if self._transport is not None:
-            self._transport.close()
+        transport = self._transport
+        if transport is None:
+            return
+        if (reason is None and cause != "refused") or cause == "stop" or not transport.can_write_eof():
+            transport.close()
+            return
+        # To close while the client still sends would cut off what it was just told: the system answers with a reset.
+        # So only this direction ends; the rest is thrown away until the client closes, or `abort` comes.
+        transport.set_protocol(_Discard(self))
+        if self._paused:
+            transport.resume_reading()
+        transport.write_eof()
 
     def abort(self) -> None:
         """Close at once, whatever is unsent."""

@@ -233,6 +233,10 @@ class Core:
 
     def _on_tick(self) -> None:
         self._timer = self._loop.call_later(TICK_S, self._on_tick)
+        self.on_time()
+
+    def on_time(self) -> None:
+        """Look at the clock and do what is due. Runs by itself every half second."""
         before = self.tick
         self.tick = tick = int((self._monotonic() - self._begin) / TICK_S) + 1
         stalled = tick - before > _STALL_TICKS

@@ -48,6 +48,10 @@ class MuxTransport(asyncio.Transport):
         """Close once the client has taken what was written."""
         self._end(frames.CLOSE)
 
+    def can_write_eof(self) -> bool:
+        """TLS has no half-closed connections."""
+        return False
+
     def abort(self) -> None:
         """Close at once."""
         self._end(frames.ABORT)
