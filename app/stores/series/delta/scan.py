@@ -118,7 +118,6 @@ def _chosen(rows: pa.Table, wanted: Wanted) -> list[pa.Table]:
     if wanted.keys is not None:
         ranges = wanted.ranges(keys, times)
         if ranges is not None:
-            # Copied, so that a few rows do not keep whole decoded groups in memory.
             return [rows.slice(start, end - start) for start, end in ranges]
     mask = wanted.mask(keys, times)
     if mask.all():
