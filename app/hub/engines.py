@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 # From the modules' plain port to the others, so that 1883 gives MQTT's registered 8883.
 TLS_PORT_OFFSET = 7000
 OPERATORS_PORT_OFFSET = 7001
+OPERATORS = "operators"
 _HIGHEST_PORT = 65535
 
 
@@ -54,7 +55,7 @@ def listeners(listen: ListenSettings, certificate: ServerTls | None) -> list[Lis
         tls = Tls(certificate.certificate, certificate.key)
         found.append(Listener("mqtts", port, listen.mqtt_hosts, tls))
     port = derived_port(listen.operators_port, listen, OPERATORS_PORT_OFFSET)
-    found.append(Listener("operators", port, listen.operators_hosts, anonymous=False))
+    found.append(Listener(OPERATORS, port, listen.operators_hosts, anonymous=False))
     return found
 
 
@@ -70,4 +71,13 @@ def server_certificate(tls: TlsSettings, folder: Path) -> ServerTls | None:
 def build_engine(settings: Settings, directory: DataDirectory, authenticator: Authenticator, sink: Sink) -> Engine:
     """The engine of the setting hub.engine. Raises CertificateError, CertificateFolderFault."""
     ports = listeners(settings.listen, server_certificate(settings.tls, directory.tls))
-    return NativeBroker(settings.broker, ports, authenticator, sink, data_dir=directory.broker)
+    if settings.hub.engine == "native":
+        return NativeBroker(settings.broker, ports, authenticator, sink, data_dir=directory.broker)
+    # amqtt takes a second to import, and only who asks for it shall pay.
+    from broker.amqtt_engine import AmqttEngine  # noqa: PLC0415
+
+    modules = [port for port in ports if port.name != OPERATORS]
+    # Whatever engine serves the modules, the operators' listener is ours, so that their rights are enforced here.
+    operators = [port for port in ports if port.name == OPERATORS]
+    beside = NativeBroker(settings.broker, operators, authenticator, sink, data_dir=directory.broker)
+    return AmqttEngine(modules, authenticator, sink, beside=beside)
