@@ -54,6 +54,11 @@ class MemorySeriesStore:
                 row[name] = from_us(row[name])
         return pa.Table.from_pylist(found, TIER_READ)
 
+    def read_many(self, keys: Collection[int] | None, start_us: int, end_us: int) -> pa.Table:
+        rows = plain_rollup.unique(self._rows["raw"])[0]
+        found = [r for r in rows if start_us <= to_us(r["time"]) < end_us and (keys is None or r["key"] in keys)]
+        return pa.Table.from_pylist(found, INGESTED["raw"])
+
     def read_registers(self, key: int, start_us: int, end_us: int) -> pa.Table:
         return self._ingested("registers", key, start_us, end_us)
 

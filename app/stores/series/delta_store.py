@@ -82,6 +82,10 @@ class DeltaSeriesStore:
         """See SeriesReader."""
         return self._overlay.read(key, start_us, end_us, resolution)
 
+    def read_many(self, keys: Collection[int] | None, start_us: int, end_us: int) -> pa.Table:
+        """See SeriesReader."""
+        return self._overlay.ingested("raw", keys, start_us, end_us)
+
     def read_registers(self, key: int, start_us: int, end_us: int) -> pa.Table:
         """See SeriesReader."""
         return self._overlay.registers(key, start_us, end_us)

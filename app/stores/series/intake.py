@@ -18,8 +18,6 @@ from app.stores.series.tables import Tables
 from app.stores.series.tiering import EMPTY, Level, TierState, day_level, marks_of
 from app.stores.series.versions import as_part
 
-# A window's keys after a restart are read this much of the raw table at a time.
-_REBUILD_US = 60_000_000
 _FLEET_MARK = np.zeros(1, np.int64)
 
 
@@ -36,7 +34,8 @@ class Intake:
         self._facts = facts
         self._lock = threading.Lock()
         self._appending = threading.Lock()
-        self._open: dict[int, Int64s] = {}
+        # Window -> its keys; None: from before a restart, nobody looked yet.
+        self._open: dict[int, Int64s | None] = {}
         self._closed_until = state.horizon(Level.TEN_MIN)
         self._rebuild()
 
@@ -62,11 +61,20 @@ class Intake:
         with self._lock:
             return sorted(self._open)
 
-    def close_window(self, start_us: int) -> Int64s:
-        """From now on what comes for this window (and those before) is marked; returns the keys that have readings."""
+    def close_window(self, start_us: int) -> Int64s | None:
+        """From now on what comes for this window (and those before) is marked.
+
+        Returns the keys that have readings; None when only the raw table knows them. Until `done_with` the window
+        counts as waiting.
+        """
         with self._lock:
             self._closed_until = max(self._closed_until, start_us + TEN_MIN_US)
-            return self._open.pop(start_us, EMPTY)
+            return self._open.get(start_us, EMPTY)
+
+    def done_with(self, start_us: int) -> None:
+        """What was said of a closed window is noted elsewhere, or there is nothing to note."""
+        with self._lock:
+            self._open.pop(start_us, None)
 
     def pass_over(self, until_us: int) -> bool:
         """Closes the windows up to a time if none of them has readings; whether they are closed."""
@@ -88,7 +96,7 @@ class Intake:
         """Drops deleted keys from what is to be rolled up."""
         with self._lock:
             for start, window in self._open.items():
-                self._open[start] = np.setdiff1d(window, keys)
+                self._open[start] = None if window is None else np.setdiff1d(window, keys)
 
     def _append_parts(self, old: Mapping[str, pa.Table], label: CommitLabel) -> bool:
         """Readings from before the raw table begins can only be added to their buckets."""
@@ -108,27 +116,19 @@ class Intake:
             for start, window_keys in windows.items():
                 if start < self._closed_until:
                     late[start] = window_keys
-                elif start in self._open:
-                    if not np.array_equal(self._open[start], window_keys):
-                        self._open[start] = np.union1d(self._open[start], window_keys)
-                else:
+                elif start not in self._open:
                     self._open[start] = window_keys
+                elif (known := self._open[start]) is not None and not np.array_equal(known, window_keys):
+                    self._open[start] = np.union1d(known, window_keys)
         if late:
             self._state.mark({Level.TEN_MIN: late, Level.FLEET: dict.fromkeys(late, _FLEET_MARK)})
 
     def _rebuild(self) -> None:
-        """The open windows' keys from the raw table: a restart knows nothing of them."""
-        horizon = self._closed_until
-        files = [file for file in self._tables["raw"].files() if file.max_us >= horizon]
-        if not files:
-            return
-        start, end = max(horizon, min(file.min_us for file in files)), max(file.max_us for file in files) + 1
-        for begin in range(start, end, _REBUILD_US):
-            rows = self._tables.scan(
-                "raw", columns=["key", "time"], start_us=begin, end_us=min(begin + _REBUILD_US, end)
-            )
-            if rows.num_rows:
-                self._note(rows, 0)
+        """The open windows from the raw table's files: a restart knows their times; keys are looked for when due."""
+        for file in self._tables["raw"].files():
+            begin = max(file.min_us, self._closed_until)
+            for start in range(begin - begin % TEN_MIN_US, file.max_us + 1, TEN_MIN_US):
+                self._open[start] = None
 
     def _without_erased(self, rows: pa.Table) -> pa.Table:
         erased = self._state.erased

@@ -44,6 +44,13 @@ class SeriesReader(Protocol):
         """
         ...
 
+    def read_many(self, keys: Collection[int] | None, start_us: int, end_us: int) -> pa.Table:
+        """schema.RAW rows of some keys, or of all, rising by (key, time), one for each: for exports and benches.
+
+        All of it in memory at once; the range is the caller's to choose.
+        """
+        ...
+
     def read_registers(self, key: int, start_us: int, end_us: int) -> pa.Table:
         """schema.REGISTERS rows of one key, rising by (time, register), one for each."""
         ...

@@ -132,6 +132,16 @@ class SeriesStoreContract:
         assert store.read(1, *ALL, Resolution.RAW).column("power").to_pylist() == [wins]
         assert store.read(1, *ALL, Resolution.TEN_MIN).column("va_mean").to_pylist() == [wins]
 
+    def test_many_keys_can_be_read_at_once(self, store: SeriesStore) -> None:
+        rows = [second_row(key, s) for key in (3, 1, 2) for s in (1, 0)]
+        self.put(store, 0, rows)
+        self.put(store, 1, rows)
+
+        whole = store.read_many(None, *ALL)
+        assert [(row["key"], row["seq"]) for row in whole.to_pylist()] == [(k, s) for k in (1, 2, 3) for s in (0, 1)]
+        assert store.read_many([3, 1, 9], T0, T0 + 1).column("key").to_pylist() == [1, 3]
+        assert store.read_many([], *ALL).schema.equals(RAW)
+
     def test_unknown_stays_unknown(self, store: SeriesStore, clock: Clock) -> None:
         self.put(store, 0, [raw_row(1, T0)])
         upkeep(store, clock)

@@ -102,6 +102,20 @@ def test_a_roll_up_that_can_not_be_committed_is_made_later(opened: Any, clock: C
     assert store.read_group(0, *ALL).num_rows == 360
 
 
+def test_a_window_that_can_not_be_closed_is_closed_later(
+    opened: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened()
+    put(store, 0, [second_row(1, s) for s in range(0, 600, 10)])
+    with monkeypatch.context() as patch:
+        patch.setattr(store._state, "mark", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(StoreUnavailable):
+            upkeep(store, clock)
+    upkeep(store, clock)
+
+    assert store._tables.scan("ten_min").num_rows == 1
+
+
 def test_a_crash_after_the_append_before_its_marks_is_mended_by_the_replay(
     opened: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
