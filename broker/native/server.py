@@ -100,7 +100,10 @@ class NativeBroker:
             server.close()
         core.inbox.flush()
         for connection in list(core.connections):
-            connection.end("stop", Reason.SERVER_SHUTTING_DOWN)
+            if connection.closed:
+                connection.abort()
+            else:
+                connection.end("stop", Reason.SERVER_SHUTTING_DOWN)
         await core.all_gone(_STOP_S)
         for connection in list(core.connections):
             connection.abort()

@@ -1,0 +1,71 @@
+"""A broker in its own process that is killed: what was said to be kept is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from broker.native.sqlite_store import FILE_NAME
+from broker.packets import V5, Properties
+from tests.helpers.mqtt_peer import RawClient
+
+TRIAL = Path(__file__).resolve().parents[2] / "helpers" / "broker_trial.py"
+
+
+@contextlib.asynccontextmanager
+async def trial(data: Path, *words: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(TRIAL), "--data", str(data), *words, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        line = await process.stdout.readline()
+        yield process, json.loads(line.split(b" ", 1)[1])["plain"]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def stored(data: Path) -> tuple[int, int, int]:
+    with contextlib.closing(sqlite3.connect(data / FILE_NAME)) as connection:
+        return tuple(  # type: ignore[return-value]
+            connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("retained", "session", "outgoing")
+        )
+
+
+async def test_a_killed_broker_comes_back_with_sessions_and_retained_messages(tmp_path):
+    async with trial(tmp_path) as (process, port):
+        client = await RawClient.connected(port, "c", V5, properties=Properties(session_expiry_s=1000))
+        await client.subscribe(("a/#", 1))
+        client.drop()
+        writer = await RawClient.connected(port, "w", V5)
+        for number in range(20):
+            writer.publish(f"a/{number}", str(number).encode(), 1, number + 1, retain=True)
+        for _ in range(20):
+            await writer.acknowledged()
+        while await asyncio.to_thread(stored, tmp_path) != (20, 1, 20):
+            await asyncio.sleep(0.02)
+        process.kill()
+        await process.wait()
+    async with trial(tmp_path) as (process, port):
+        back = await RawClient.open(port, V5)
+        assert (
+            await back.connect("c", clean_start=False, properties=Properties(session_expiry_s=1000))
+        ).session_present
+        got = [await back.message() for _ in range(20)]
+        assert [item.payload for item in got] == [str(number).encode() for number in range(20)]
+        for item in got:
+            back.ack(item.packet_id)
+        await back.subscribe(("a/#", 0))
+        assert len([await back.message() for _ in range(20)]) == 20
+        while await asyncio.to_thread(stored, tmp_path) != (20, 1, 0):
+            await asyncio.sleep(0.02)
+        process.terminate()
+        assert await process.wait() == 0
