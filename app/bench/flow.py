@@ -1,4 +1,4 @@
-"""Readings that flow through ingest, journal and store of this process at a steady rate, while something is measured."""
+"""Readings that flow through ingest, journal and store at a steady rate, while something is measured."""
 
 from __future__ import annotations
 

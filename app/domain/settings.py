@@ -102,6 +102,15 @@ class StoreSettings:
     hour_days: int = setting(396, "hour tier (13 months)", minimum=1, maximum=8000)
     day_days: int = setting(761, "day tier (25 months)", minimum=1, maximum=20000)
     fleet_days: int = setting(396, "fleet and city series at 10 s (13 months)", minimum=1, maximum=8000)
+    merge_files: int = setting(
+        54, "files of 10 s that may gather before they are merged; a query opens each", minimum=2, maximum=58
+    )
+    upkeep_seconds: float = setting(
+        5.0, "how often upkeep looks for work: merging, roll-ups, retention", minimum=0.05, maximum=600
+    )
+    clean_minutes: float = setting(
+        10.0, "how often retention and cleaning look for what is due", minimum=0.01, maximum=1440
+    )
     lease_minutes: float = setting(15.0, "replaced files stay this long for readers", minimum=0, maximum=1440)
     time_zone: str = setting("Europe/Paris", "days of homes whose site has no zone")
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import psutil
 import pyarrow as pa
 
+from app.domain.errors import EnvironmentFault
 from app.domain.settings import Settings
 from app.hub.data_directory import DataDirectory
 from app.hub.opening import stored_series
@@ -46,6 +47,14 @@ class Stored:
     lag_ms: npt.NDArray[np.int64]
 
 
+class HubEndedError(EnvironmentFault, RuntimeError):
+    """The hub ended before it was ready."""
+
+
+class HubTooSlowError(EnvironmentFault, TimeoutError):
+    """The hub was not ready in time."""
+
+
 class HubTools:
     """Builds and inspects data directories and hubs."""
 
@@ -53,8 +62,9 @@ class HubTools:
     # Commits, compaction, roll-ups and vacuum within seconds, so that a short round meets every fail point.
     maintenance_settings: Mapping[str, str] = {
         "ingest.segment_seconds": "1",
-        "store.compact_files": "3",
+        "store.merge_files": "3",
         "store.lease_minutes": "0",
+        "store.clean_minutes": "0.02",
         "store.upkeep_seconds": "0.2",
     }
 
@@ -125,10 +135,10 @@ class HubChild:
         while not self._is_ready.wait(0.02):
             if self._process.poll() is not None:
                 self._reader.join(2)
-                raise RuntimeError("the hub ended before it was ready:\n" + self.last_words())
+                raise HubEndedError("the hub ended before it was ready:\n" + self.last_words())
             if time.monotonic() - began > timeout_s:
                 self.kill()
-                raise TimeoutError(f"the hub was not ready within {timeout_s:g} s:\n" + self.last_words())
+                raise HubTooSlowError(f"the hub was not ready within {timeout_s:g} s:\n" + self.last_words())
         self.start_s = time.monotonic() - began
 
     @property

@@ -39,6 +39,7 @@ from app.stores.registry.registry import Registry
 from app.stores.series.delta_store import DeltaSeriesStore
 from app.stores.series.schema import INGESTED
 from app.stores.series.tiers import Retention
+from app.stores.series.upkeep import UpkeepRules
 from broker.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
         tail = Tail(journal.read)
         store = _open_store(directory, settings, roster, tail, failpoints)
         stack.callback(store.close)
-        archiver = Archiver(journal, store, tail, now_us=wall_clock_us)
+        archiver = Archiver(journal, store, tail, now_us=wall_clock_us, upkeep_each_s=settings.store.upkeep_seconds)
         archiver.start()
         stack.callback(archiver.stop, STOP_ARCHIVE_S)
 
@@ -149,6 +150,7 @@ def _open_store(
         now_us=wall_clock_us,
         tail=tail.batches,
         retention=Retention(kept.raw_days, kept.ten_minute_days, kept.hour_days, kept.day_days, kept.fleet_days),
+        rules=UpkeepRules(kept.merge_files, kept.lease_minutes * 60, kept.clean_minutes * 60),
         failpoints=failpoints,
     )
 

@@ -19,8 +19,7 @@ from app.stores.series.interface import SegmentLabel, SeriesStore
 log = logging.getLogger(__name__)
 
 RETRY_S = 2.0
-# When nothing arrives, upkeep still looks this often for what has become due.
-UPKEEP_S = 5.0
+UPKEEP_EACH_S = 5.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -38,12 +37,22 @@ class Archiver:
     When the store can not be written, segments stay in the journal (the spill is on disk) and are tried again.
     """
 
-    def __init__(self, journal: Journal, store: SeriesStore, tail: Tail, *, now_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        store: SeriesStore,
+        tail: Tail,
+        *,
+        now_us: Callable[[], int],
+        upkeep_each_s: float = UPKEEP_EACH_S,
+    ) -> None:
+        """`upkeep_each_s`: how often upkeep looks for what has become due, also while nothing arrives."""
         self.counters = ArchiveCounters()
         self._journal = journal
         self._store = store
         self._tail = tail
         self._now_us = now_us
+        self._upkeep_each_s = upkeep_each_s
         self._waiting: deque[Segment] = deque()
         self._wake = threading.Condition()
         self._stopping = False
@@ -81,7 +90,7 @@ class Archiver:
             log.warning("%d segments stay in the journal for the next start", len(self._waiting))
 
     def _run(self) -> None:
-        upkeep_at = time.monotonic() + UPKEEP_S
+        upkeep_at = time.monotonic() + self._upkeep_each_s
         while True:
             with self._wake:
                 if not self._waiting and not self._stopping:
@@ -101,7 +110,7 @@ class Archiver:
                 return
             if not stopping and time.monotonic() >= upkeep_at:
                 more = self._upkeep()
-                upkeep_at = time.monotonic() + (0 if more else UPKEEP_S)
+                upkeep_at = time.monotonic() + (0 if more else self._upkeep_each_s)
 
     def _archived(self, segment: Segment) -> bool:
         try:

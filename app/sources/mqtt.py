@@ -71,7 +71,7 @@ class MqttSource:
     ) -> None:
         """`on_message` gets serial, slot, kind, message and arrival_us.
 
-        With `adopt`, unknown modules are to be registered: it is told the serial, and their messages wait for `adopted`.
+        With `adopt`, unknown modules are registered: it is told the serial, and their messages wait for `adopted`.
         """
         self.counts: collections.Counter[str] = collections.Counter()
         self._find_slot = find_slot

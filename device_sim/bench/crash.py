@@ -26,6 +26,8 @@ _LONGEST_ROUND_S = 30.0
 _RANDOM_KILL_S = (0.3, 2.5)
 _FAIL_POINT_S = 12.0
 # Points of the journal are passed several times a second: die at one of the first; the rest at the first or second.
+# Readings of a window that is over: a hub rolls them up as they come, instead of once in ten minutes.
+_AGE_S = 1500.0
 _JOURNAL_PASSINGS = 6
 _OTHER_PASSINGS = 2
 _ACCEPT_S = 30.0
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace, tools: BenchTools) -> int:
     with rig.data_directory() as data_dir:
         credentials = tools.provision(data_dir, serials)
         crasher = _Crasher(args, tools, data_dir, credentials[0], port, chance)
-        with LoadGroup(rig.plan_for(("127.0.0.1", port), credentials, reconnect=True)) as load:
+        with LoadGroup(rig.plan_for(("127.0.0.1", port), credentials, reconnect=True, age_s=_AGE_S)) as load:
             for number, point in enumerate(points, 1):
                 hub, start_s, met = crasher.start(point)
                 starts.append(start_s)

@@ -160,7 +160,8 @@ class Phases:
     # -- helpers
 
     def _due(self, schedule: Schedule, base_ms: int, index: int, offset_ms: int) -> Due:
-        return Due(self._next_seq + index, base_ms + schedule.round_ms(index) + offset_ms)
+        age_ms = int(self._generator.plan.age_s * 1000)
+        return Due(self._next_seq + index, base_ms + schedule.round_ms(index) + offset_ms - age_ms)
 
     def _publish(self, span: Span, schedule: Schedule, base_ms: int, *, open_loop: bool) -> None:
         """QoS 0: the path that must cost next to nothing besides the system call."""

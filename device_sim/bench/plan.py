@@ -31,6 +31,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Bytes of SO_SNDBUF, 0 for the system's choice. A module has a few kB: matters when the hub is overloaded."""
     tick_ms: int = 10
     """How often due readings are looked for."""
+    age_s: float = 0.0
+    """How old each reading says it is: late readings make a hub roll up again what was closed."""
     reconnect: bool = False
     """Connect again whenever a connection ends, and send what was not acknowledged once more (QoS 1)."""
 

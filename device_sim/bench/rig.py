@@ -73,6 +73,7 @@ def plan_for(
     send_buffer: int = 0,
     reconnect: bool = False,
     window: int = 100,
+    age_s: float = 0.0,
 ) -> Plan:
     """A plan in which each module has a connection and sends the golden reading."""
     host, port = address
@@ -86,6 +87,7 @@ def plan_for(
         send_buffer=send_buffer,
         reconnect=reconnect,
         window=window,
+        age_s=age_s,
     )
 
 

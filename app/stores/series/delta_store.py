@@ -23,7 +23,7 @@ from app.stores.series.rollup import KeyFacts
 from app.stores.series.tables import Tables
 from app.stores.series.tiering import TierState
 from app.stores.series.tiers import Retention
-from app.stores.series.upkeep import Upkeep
+from app.stores.series.upkeep import Upkeep, UpkeepRules
 from app.stores.storage import Storage
 
 # Inside the store's folder, beside the tables.
@@ -45,15 +45,17 @@ class DeltaSeriesStore:
         now_us: Callable[[], int],
         tail: Tail = no_tail,
         retention: Retention | None = None,
+        rules: UpkeepRules | None = None,
         failpoints: FailPoints | None = None,
         storage: Storage | None = None,
     ) -> None:
         self._folder = folder
-        self._tables = Tables(folder, failpoints=failpoints, storage=storage)
+        rules = rules or UpkeepRules()
+        self._tables = Tables(folder, keep_s=rules.keep_s, failpoints=failpoints, storage=storage)
         self._state = TierState(folder / STATE_FOLDER, storage)
         self._intake = Intake(self._tables, self._state, facts)
         rolling = Rolling(self._tables, self._state, self._intake, facts, failpoints)
-        self._upkeep = Upkeep(self._tables, self._state, self._intake, rolling, retention or Retention())
+        self._upkeep = Upkeep(self._tables, self._state, self._intake, rolling, retention or Retention(), rules)
         self._overlay = Overlay(self._tables, self._state, facts, now_us, tail)
         self._fleet = FleetView(self._overlay)
         # Upkeep and whatever rewrites tables take turns; appends and reads do not wait for them.

@@ -72,11 +72,19 @@ def scan_tier(
 class Tables:
     """Opens and holds them all; any thread may call (see SeriesTable)."""
 
-    def __init__(self, folder: Path, *, failpoints: FailPoints | None = None, storage: Storage | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_s: float = 900,
+        failpoints: FailPoints | None = None,
+        storage: Storage | None = None,
+    ) -> None:
+        """`keep_s`: how long removed files stay for readers."""
         self.folder = folder
         self._tables: dict[str, SeriesTable] = {}
         for spec in TABLES:
-            options = TableOptions(extra_key=spec.extra_key)
+            options = TableOptions(extra_key=spec.extra_key, keep_s=keep_s)
             self._tables[spec.name] = SeriesTable.open(folder / spec.name, spec.schema, options, failpoints, storage)
 
     def __getitem__(self, name: str) -> SeriesTable:

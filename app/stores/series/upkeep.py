@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from app.domain.resolution import DAY_US, HOUR_US, LONGEST_DAY_US, SECOND_US
-from app.stores.errors import CompactionFailed, TableConflict
-from app.stores.series.delta.compaction import CompactionResult, Compactor, plan
+from app.stores.errors import CompactionFailed, StoreDamaged, StoreUnavailable, TableConflict
+from app.stores.series.delta.compaction import CompactionOptions, CompactionResult, Compactor, plan
 from app.stores.series.delta.table import SeriesTable
 from app.stores.series.intake import Intake
 from app.stores.series.rolling import Rolling
@@ -18,8 +19,6 @@ from app.stores.series.tiers import Retention
 
 _log = logging.getLogger(__name__)
 
-# Retention and cleaning look this often for what has become due.
-_CLEAN_EACH_US = 600 * SECOND_US
 # Raw rows go this long after their time is up: roll-ups of what came in the last moment are made first.
 _SLACK_US = HOUR_US
 # A merged file is cut (rewritten) only when it begins this long before the border; whole files go at once.
@@ -28,17 +27,37 @@ _BORDER_US = DAY_US
 _MERGE_BEFORE_ROLLUP = 12
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class UpkeepRules:
+    """When upkeep is worth it."""
+
+    # A tail query opens each file that is not merged: 60 are the limit, some more arrive while a merge runs.
+    merge_files: int = 54
+    # Removed files stay this long for readers in other processes.
+    keep_s: float = 900
+    # Retention and cleaning look this often for what has become due.
+    clean_each_s: float = 600
+
+
 class Upkeep:
     """Does one step at a time; merging runs beside it in a thread, which mostly waits for a process."""
 
     def __init__(
-        self, tables: Tables, state: TierState, intake: Intake, rolling: Rolling, retention: Retention
+        self,
+        tables: Tables,
+        state: TierState,
+        intake: Intake,
+        rolling: Rolling,
+        retention: Retention,
+        rules: UpkeepRules,
     ) -> None:
         self._tables = tables
         self._state = state
         self._intake = intake
         self._rolling = rolling
         self._retention = retention
+        self._clean_each_us = int(rules.clean_each_s * SECOND_US)
+        self._merging_options = CompactionOptions(max_appended_files=rules.merge_files)
         self._compactor = Compactor()
         self._merger = ThreadPoolExecutor(1, thread_name_prefix="merge")
         self._merge: Future[CompactionResult] | None = None
@@ -88,7 +107,7 @@ class Upkeep:
         merge, self._merge = self._merge, None
         try:
             merge.result()
-        except (CompactionFailed, TableConflict) as problem:
+        except (CompactionFailed, TableConflict, StoreUnavailable, StoreDamaged) as problem:
             # Nothing was changed; the next step plans anew.
             _log.warning("files were not merged: %s", problem)
         else:
@@ -101,7 +120,7 @@ class Upkeep:
         for spec, table in self._tables:
             files = table.files()
             many = sum(file.level == 0 for file in files) >= _MERGE_BEFORE_ROLLUP
-            planned = plan(files, force=spec.name == "raw" and before_rollup and many)
+            planned = plan(files, self._merging_options, force=spec.name == "raw" and before_rollup and many)
             if planned is not None:
                 self._merge = self._merger.submit(self._compactor.run, table, planned)
                 self._merging = spec.name
@@ -110,14 +129,14 @@ class Upkeep:
 
     def _clean(self, now_us: int) -> bool:
         if not self._cleaning:
-            if self._cleaned_at is not None and 0 <= now_us - self._cleaned_at < _CLEAN_EACH_US:
+            if self._cleaned_at is not None and 0 <= now_us - self._cleaned_at < self._clean_each_us:
                 return False
             self._cleaned_at = now_us
             for spec, table in self._tables:
                 floor_us = self._floor(spec.name, now_us)
                 if floor_us > 0:
                     self._cleaning.append(self._dropping(spec.name, table, floor_us))
-                self._cleaning.append(table.vacuum)
+                self._cleaning.append(table.maintain)
         if self._cleaning[0]() == 0:
             self._cleaning.pop(0)
         self._count("clean")
