@@ -12,7 +12,7 @@ from pathlib import Path
 
 from broker.native.sqlite_store import FILE_NAME
 from broker.packets import V5, Properties
-from tests.helpers.mqtt_peer import RawClient
+from tests.helpers.mqtt_peer import RawClient, until
 
 TRIAL = Path(__file__).resolve().parents[2] / "helpers" / "broker_trial.py"
 
@@ -50,8 +50,7 @@ async def test_a_killed_broker_comes_back_with_sessions_and_retained_messages(tm
             writer.publish(f"a/{number}", str(number).encode(), 1, number + 1, retain=True)
         for _ in range(20):
             await writer.acknowledged()
-        while await asyncio.to_thread(stored, tmp_path) != (20, 1, 20):
-            await asyncio.sleep(0.02)
+        await until(lambda: stored(tmp_path) == (20, 1, 20))
         process.kill()
         await process.wait()
     async with trial(tmp_path) as (process, port):
@@ -65,7 +64,6 @@ async def test_a_killed_broker_comes_back_with_sessions_and_retained_messages(tm
             back.ack(item.packet_id)
         await back.subscribe(("a/#", 0))
         assert len([await back.message() for _ in range(20)]) == 20
-        while await asyncio.to_thread(stored, tmp_path) != (20, 1, 0):
-            await asyncio.sleep(0.02)
+        await until(lambda: stored(tmp_path) == (20, 1, 0))
         process.terminate()
         assert await process.wait() == 0

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from broker.packets import V5, V311, Connect, Disconnect, Ping, Properties, Publish, Reason, Subscription, encode
-from tests.helpers.mqtt_peer import RawClient, running_broker
+from tests.helpers.mqtt_peer import RawClient, running_broker, until
 
 
 async def test_a_packet_that_is_too_large(caplog):
@@ -39,8 +39,7 @@ async def test_no_connect_in_time():
         halfway = await RawClient.open(run.port)
         halfway.writer.write(b"\x10\x50\0\4MQ")
         client = await run.client("c")
-        while run.count("connections") < 3:
-            await asyncio.sleep(0)
+        await until(lambda: run.count("connections") >= 3)
         run.advance(7)
 
         assert await silent.ended() == []
@@ -78,8 +77,7 @@ async def test_a_storm_of_connects_is_queued_and_nobody_is_refused(limits):
             # What is sent behind the CONNECT waits with it.
             client.send(Connect(client_id=f"c{number}"))
             client.publish("keep/a", str(number).encode())
-        while run.count("connects_waiting") < 35:
-            await asyncio.sleep(0)
+        await until(lambda: run.count("connects_waiting") >= 35)
         assert run.count("connects_accepted") == 5
         # A lot of waiting makes nobody half open.
         run.advance(0.5)
@@ -98,8 +96,7 @@ async def test_a_client_that_leaves_the_queue_harms_nobody():
         clients = [await RawClient.open(run.port) for _ in range(3)]
         for number, client in enumerate(clients):
             client.send(Connect(client_id=f"c{number}"))
-        while run.count("connects_waiting") < 2:
-            await asyncio.sleep(0)
+        await until(lambda: run.count("connects_waiting") >= 2)
         clients[1].drop()
         while run.count("connects_waiting"):
             run.clock.seconds += 0.05
@@ -187,8 +184,7 @@ async def test_unfinished_packets_of_all_together_are_bounded():
         packet = encode(Publish(topic="keep/a", payload=b"x" * 200_000), V5)
         for client in clients:
             client.writer.write(packet[:100_000])
-        while not run.count("limit_partial_bytes"):
-            await asyncio.sleep(0)
+        await until(lambda: run.count("limit_partial_bytes"))
 
         assert run.core.partial_bytes <= 300_000
         assert run.count("limit_partial_bytes") >= 1
@@ -246,12 +242,10 @@ async def test_a_client_that_does_not_close_is_cut():
         client = await run.client("c", V5)
         client.writer.transport.pause_reading()
         client.writer.write(b"\xff\xff\xff\xff\xff")
-        while not run.count("protocol_errors"):
-            await asyncio.sleep(0)
+        await until(lambda: run.count("protocol_errors"))
         assert run.count("connections") == 1
         run.advance(6)
-        while run.count("connections"):
-            await asyncio.sleep(0)
+        await until(lambda: not run.count("connections"))
 
 
 async def test_a_client_reads_why_it_was_sent_away_even_while_it_sends():

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from broker.packets import V5, V311, Disconnect, Properties, Publish, Reason, Will, kinds
-from tests.helpers.mqtt_peer import HandClock, RawClient, RecordingSink, running_broker
+from tests.helpers.mqtt_peer import HandClock, RawClient, RecordingSink, running_broker, until
 
 WILL = Will(topic="keep/state", payload=b"gone", qos=1, retain=True)
 
@@ -83,9 +81,7 @@ async def test_the_window_of_the_client_holds_also_after_a_reconnect():
         client.drop()
         await run.sink.until_event("lost", "c")
         back = await run.five("c", session_expiry_s=100, receive_maximum=2, clean_start=False)
-        seen = []
-        for _ in range(2):
-            seen.append(await back.message())
+        seen = [await back.message() for _ in range(2)]
         await back.nothing()
         for _ in range(3):
             back.ack(seen[-2].packet_id)
@@ -188,8 +184,7 @@ async def test_a_delayed_will_is_void_when_the_client_returns_in_time():
             client = await run.five("c", session_expiry_s=100, will=will, clean_start=False)
             client.drop()
             await run.sink.until(0)
-            while run.count("connections") > 1:
-                await asyncio.sleep(0)
+            await until(lambda: run.count("connections") <= 1)
             run.advance(8 + number * 5)
 
         assert (await reader.message()).payload == b"gone"

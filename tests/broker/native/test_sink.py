@@ -8,7 +8,7 @@ import pytest
 
 from broker.engine import Access
 from broker.packets import V5, V311, Disconnect, ProtocolError, Reason, kinds
-from tests.helpers.mqtt_peer import RawClient, RecordingSink, TableAuthenticator, running_broker
+from tests.helpers.mqtt_peer import RawClient, RecordingSink, TableAuthenticator, running_broker, until
 
 MODULE = Access("module 1", "module", publish=("keep/1/#",), subscribe=("keep/1/cmd",))
 
@@ -107,8 +107,7 @@ async def test_a_3_1_1_client_over_the_window_is_read_again_after_its_answers():
             client.publish("keep/a", b"", 1, number)
             await client.writer.drain()
             await asyncio.sleep(0)
-        while not connection.paused:
-            await asyncio.sleep(0)
+        await until(lambda: connection.paused)
         taken = len(run.sink.payloads)
         run.sink.manual = False
         for batch in run.sink.batches:
