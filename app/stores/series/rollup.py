@@ -109,7 +109,7 @@ def roll_up(source: Source, facts: KeyFacts, version: int, until_us: int | None 
         "first_time": pa.array(groups.firsts(times)).cast(UTC_MICROSECONDS),
         "last_time": pa.array(groups.lasts(times)).cast(UTC_MICROSECONDS),
     }
-    _count(source, groups, times, columns, reasons)
+    _count(source, groups, columns, reasons)
     _sequence(raw, groups, columns, reasons)
     period_ms = _period(group_keys, times, groups, facts, reasons)
     ends = group_times + TEN_MIN_US
@@ -156,25 +156,29 @@ def sequence_steps(boots: Int64s, seqs: Int64s) -> tuple[Int64s, Bools, Bools, B
     The same rules as `completeness.sequence_step`, over columns.
     """
     same_boot = boots[1:] == boots[:-1]
-    step = (seqs[1:] - seqs[:-1]) % SEQUENCE_MODULUS
+    # The modulus is a power of two: a mask is several times as fast.
+    step = (seqs[1:] - seqs[:-1]) & (SEQUENCE_MODULUS - 1)
     lost = np.where(same_boot & (step > 1) & (step <= LARGEST_LOSS), step - 1, 0)
     return lost, same_boot & (step == 0), ~same_boot, same_boot & (step > LARGEST_LOSS)
 
 
-def _count(source: Source, groups: Groups, times: Int64s, columns: dict[str, pa.Array], reasons: Int64s) -> None:
+def _count(source: Source, groups: Groups, columns: dict[str, pa.Array], reasons: Int64s) -> None:
     raw = source.raw
     lag, _ = numbers(raw, "lag_ms")
     origin, _ = numbers(raw, "origin")
-    late = groups.reduce(np.add, (lag > LATE_LAG_MS) | (origin == Origin.RESENT), np.int64)
+    late_rows = np.flatnonzero((lag > LATE_LAG_MS) | (origin == Origin.RESENT))
+    late = np.bincount(groups.ids[late_rows], minlength=groups.total)
     reasons[late > 0] |= Reason.LATE
-    states = groups.reduce(np.bitwise_or, numbers(raw, "state")[0])
+    state, _ = numbers(raw, "state")
+    states = groups.reduce(np.bitwise_or, state) if state.any() else np.zeros(groups.total, np.int64)
     reasons[(states & (StateBit.METER_LINK_BAD | StateBit.METER_LINK_OFF)) != 0] |= Reason.METER_LINK
     reasons[(states & (StateBit.CLOCK_NEVER_SET | StateBit.STAMPED_ON_ARRIVAL)) != 0] |= Reason.NO_CLOCK
     columns["received"] = nullable(groups.counts, None, pa.int32())
     columns["late"] = nullable(late, None, pa.int32())
     columns["states"] = nullable(states, None, pa.int32())
-    copies = np.zeros(len(times), np.int64) if source.copies is None else source.copies
-    columns["duplicate"] = nullable(groups.reduce(np.add, copies), None, pa.int32())
+    copies = source.copies
+    twice = np.zeros(groups.total, np.int64) if copies is None or not copies.any() else groups.reduce(np.add, copies)
+    columns["duplicate"] = nullable(twice, None, pa.int32())
 
 
 def _sequence(raw: pa.Table, groups: Groups, columns: dict[str, pa.Array], reasons: Int64s) -> None:
@@ -185,15 +189,22 @@ def _sequence(raw: pa.Table, groups: Groups, columns: dict[str, pa.Array], reaso
     counted = groups.only(seq_known)
     if seq_known is not None:
         boots, seqs = boots[seq_known], seqs[seq_known]
-    lost, twice, reboot, broken = (np.where(counted.within(), found, 0) for found in sequence_steps(boots, seqs))
-    lost_count = counted.sum_of_steps(lost)
-    duplicate = columns["duplicate"].to_numpy() + counted.sum_of_steps(twice)
+    # Nearly every step is 1: only the others are looked at.
+    odd = 1 + np.flatnonzero(
+        counted.within() & ((np.diff(seqs) & (SEQUENCE_MODULUS - 1) != 1) | (boots[1:] != boots[:-1]))
+    )
+    at = counted.ids[odd]
+    pairs = np.stack([odd - 1, odd], 1).ravel()
+    lost, twice, reboot, broken = (found[::2] for found in sequence_steps(boots[pairs], seqs[pairs]))
+    lost_count = np.zeros(groups.total, np.int64)
+    np.add.at(lost_count, at, lost)
+    duplicate = columns["duplicate"].to_numpy() + np.bincount(at[twice], minlength=groups.total)
     with_sequence = counted.known()
     reasons[~with_sequence] |= Reason.NO_SEQUENCE
     reasons[lost_count > 0] |= Reason.LOST
     reasons[duplicate > 0] |= Reason.DUPLICATED
-    reasons[counted.sum_of_steps(reboot) > 0] |= Reason.REBOOTED
-    reasons[counted.sum_of_steps(broken) > 0] |= Reason.SEQUENCE_BROKEN
+    reasons[at[reboot]] |= Reason.REBOOTED
+    reasons[at[broken]] |= Reason.SEQUENCE_BROKEN
     columns["duplicate"] = nullable(duplicate, None, pa.int32())
     columns["lost"] = nullable(np.minimum(lost_count, _INT32_MAX), with_sequence, pa.int32())
     for name, values in (("first", counted.firsts), ("last", counted.lasts)):
@@ -265,18 +276,22 @@ def _index(
     group's first row and where the index fell (which is marked).
     """
     known_index = index if rows is None else index[rows]
-    steps = np.where(groups.within(), np.diff(known_index), 0) if len(known_index) > 1 else np.zeros(0, np.int64)
-    fell = groups.sum_of_steps(steps < 0) if len(known_index) > 1 else np.zeros(groups.total, np.int64)
-    reasons[fell > 0] |= Reason.INDEX_FELL
-    grown = np.zeros(len(index), np.int64)
-    if len(known_index) > 1:
-        target = np.flatnonzero(rows)[1:] if rows is not None else np.arange(1, len(index))
-        grown[target] = np.maximum(steps, 0)
+    steps = np.zeros(len(known_index), np.int64)
+    if len(steps):
+        np.subtract(known_index[1:], known_index[:-1], out=steps[1:])
+        steps[groups.starts] = 0
+    fell = np.flatnonzero(steps < 0)
+    if len(fell):
+        reasons[groups.ids[fell]] |= Reason.INDEX_FELL
+        steps[fell] = 0
+    grown = steps
+    if rows is not None:
+        grown = np.zeros(len(index), np.int64)
+        grown[rows] = steps
     known = groups.known()
     columns[f"{prefix}_first_wh"] = nullable(groups.firsts(known_index), known, pa.int64())
     columns[f"{prefix}_last_wh"] = nullable(groups.lasts(known_index), known, pa.int64())
-    per_row = grown if rows is None else grown[rows]
-    columns[f"{prefix}_grown_wh"] = nullable(groups.reduce(np.add, per_row), known, pa.int64())
+    columns[f"{prefix}_grown_wh"] = nullable(groups.reduce(np.add, steps), known, pa.int64())
     return grown
 
 
