@@ -11,6 +11,8 @@ _log = logging.getLogger(__name__)
 _QUIET_S = 60.0
 # Lines for one limit in that time, whatever the clients.
 _LINES = 10
+# Of a client's name: strangers choose theirs freely.
+_NAME_LENGTH = 80
 
 NAMES = (
     "connections",
@@ -84,7 +86,7 @@ class Counters:
             return
         self._lines[name] = lines + 1
         self._quiet_until[name, client] = now + _QUIET_S
-        _log.warning("%s: client %r: %s", name, client, text)
+        _log.warning("%s: client %r: %s", name, client[:_NAME_LENGTH], text)
 
     def snapshot(self) -> Mapping[str, int]:
         """A copy."""

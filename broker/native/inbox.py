@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# A batch goes out at the end of a loop iteration, or when it has this many messages.
+# A batch goes out when it has this many messages,
 BATCH_MESSAGES = 1024
+# or after this time. At 48,000 messages/s of 16,000 connections a loop iteration brings five: to hand them over one
+# iteration at a time would cost more than the messages. Nothing beside the commit each 250 ms.
+_GATHER_S = 0.004
 
 
 class ReceivedBatch:
@@ -109,12 +112,12 @@ class Inbox:
         self.receipts: list[tuple[Session, int]] = []
 
     def schedule(self) -> None:
-        """Send the batch at the end of this loop iteration; its time of arrival is now."""
+        """Send the batch in a moment; its time of arrival is now."""
         self.scheduled = True
         self.arrival_us = int(self._now() * 1e6)
-        self._loop.call_soon(self._on_iteration_end)
+        self._loop.call_later(_GATHER_S, self._on_gathered)
 
-    def _on_iteration_end(self) -> None:
+    def _on_gathered(self) -> None:
         self.scheduled = False
         self.flush()
 

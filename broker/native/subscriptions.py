@@ -170,6 +170,8 @@ class Subscriptions:
             for session, granted in (node.here or {}).items():
                 merged[session] = _merge(merged.get(session), session, granted)
             groups += (node.groups or {}).values()
+        if not merged and not groups:
+            return NOBODY
         return Match(tuple(merged.values()), tuple(groups))
 
     def _collect(self, node: _Node, levels: list[str], index: int, found: list[_Node], *, wild: bool = True) -> None:
