@@ -203,12 +203,13 @@ class Overlay:
         stored = resolve(stored)
         times = numbers(stored, "time")[0]
         settled = (times < horizon) & ~np.isin(times, dirty)
-        parts = [stored.filter(pa.array(settled))]
         ranges = self._ranges(view, level, dirty)
         if end_us > horizon:
             ranges.append((max(start_us, horizon), end_us))
-        parts += [self._made(view, level, *piece) for piece in ranges]
-        whole = concat(TIER, parts)
+        made = concat(TIER, [self._made(view, level, *piece) for piece in ranges])
+        # A row that nothing finer speaks of came ready made (a copy taken in): better than none.
+        settled |= ~np.isin(times, numbers(made, "time")[0])
+        whole = concat(TIER, [stored.filter(pa.array(settled)), made])
         order = np.argsort(numbers(whole, "time")[0], kind="stable")
         return whole.take(pa.array(order)).combine_chunks() if len(order) else whole
 

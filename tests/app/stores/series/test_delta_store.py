@@ -280,6 +280,37 @@ class TestRetention:
             Retention(raw_days=40)
 
 
+def test_a_copy_of_old_tiers_is_taken_as_it_is(opened: Any, clock: Clock, tmp_path: Path) -> None:
+    """Of hours and days whose readings are long gone; also by a store that never made anything."""
+    store = opened()
+    put(store, 0, [second_row(1, s) for s in range(0, 90_000, 600)])
+    for days in (2, 5, 40):
+        clock.now_us = T0 + days * DAY_US
+        upkeep(store, clock)
+    held = {
+        resolution: plain_rollup.plain(store.read(1, *ALL, resolution))
+        for resolution in Resolution
+        if resolution in TIERS
+    }
+    assert held[Resolution.TEN_MIN] == []
+    assert len(held[Resolution.HOUR]) == 25
+    store.copy_out(tmp_path / "copy", *ALL)
+
+    for folder, made_before in (("fresh", False), ("used", True)):
+        other = DeltaSeriesStore(tmp_path / folder, facts=ContractFacts, now_us=clock)
+        if made_before:
+            put(other, 0, [second_row(2, s) for s in range(0, 90_000, 600)])
+            upkeep(other, clock)
+        assert other.copy_in(tmp_path / "copy") > 0
+        assert other.copy_in(tmp_path / "copy") == 0
+        for wait in (0, 120, 2_000):
+            for resolution in (Resolution.HOUR, Resolution.DAY):
+                plain_rollup.assert_same(plain_rollup.plain(other.read(1, *ALL, resolution)), held[resolution])
+            clock.pass_seconds(wait)
+            upkeep(other, clock)
+        other.close()
+
+
 class TestDeletion:
     def test_no_file_holds_the_key(self, opened: Any, clock: Clock, tmp_path: Path) -> None:
         key = 0x1234_5678_9ABC_DEF0
