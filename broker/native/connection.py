@@ -7,9 +7,11 @@ import socket
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from broker.engine import ClientInfo
+from broker.native.client_writer import ClientWriter
 from broker.native.inbox import BATCH_MESSAGES
 from broker.native.message import Message
-from broker.native.subscriptions import NOBODY, Match
+from broker.native.subscriptions import NOBODY
+from broker.native.topic_entry import TopicEntry
 from broker.options import Listener
 from broker.packets import ProtocolError, Reason, kinds
 from broker.packets.acks import Ack, write_ack
@@ -40,19 +42,6 @@ _PUBACK: Final = bytes((kinds.PUBACK << 4, 2))
 _NO_ID: Final = b"\0\0"
 
 
-class TopicEntry:
-    """What one connection knows of a topic it publishes to and may publish to; `handle` is the sink's."""
-
-    __slots__ = ("bucket", "generation", "handle", "match", "topic")
-
-    def __init__(self, topic: str, handle: object | None, bucket: int) -> None:
-        self.topic = topic
-        self.handle = handle
-        self.bucket = bucket
-        self.generation = -1
-        self.match: Match = NOBODY
-
-
 class _Discard(asyncio.Protocol):
     """Reads what an ended client still sends, for nobody."""
 
@@ -65,39 +54,27 @@ class _Discard(asyncio.Protocol):
         self._connection.connection_lost(exc)
 
 
-class Connection(asyncio.Protocol):
+class Connection(ClientWriter, asyncio.Protocol):
     """The protocol object of one connection.
 
     Small on purpose: 16,000 of them are idle most of the time. `last_seen` is the tick of the last byte received,
-    `unanswered` the QoS 1 and 2 messages that count against the client's window, `choked` that the client does not take
-    what it is sent.
+    `unanswered` the QoS 1 and 2 messages that count against the client's window.
     """
 
     __slots__ = (
-        "_blocked",
-        "_core",
         "_inbox",
         "_maximum",
         "_need",
-        "_out",
-        "_out_bytes",
         "_partial",
         "_paused",
-        "_transport",
         "address",
-        "alias_maximum",
         "aliases_in",
-        "aliases_out",
-        "choked",
         "guaranteed",
         "info",
         "keep_ticks",
         "last_seen",
         "listener",
         "problem_information",
-        "send_maximum",
-        "send_window",
-        "session",
         "state",
         "topics",
         "unanswered",
@@ -107,15 +84,13 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(self, core: Core, listener: Listener) -> None:
-        self._core = core
+        super().__init__(core)
         self._inbox = core.inbox
         self.listener = listener
-        self._transport: asyncio.Transport | None = None
         self.state = NEW
         self.version = kinds.V311
         self.address = ""
         self.info: ClientInfo | None = None
-        self.session: Session | None = None
         self.topics: dict[bytes, TopicEntry] = core.no_topics
         self.last_seen = core.tick
         self.keep_ticks = 0
@@ -123,19 +98,11 @@ class Connection(asyncio.Protocol):
         self._partial: bytearray | None = None
         self._need = 0
         self._maximum = core.options.max_connect_size
-        self._out: list[bytes] | None = None
-        self._out_bytes = 0
-        self._blocked = False
-        self.choked = False
         self._paused = 0
         self.unanswered = 0
         self.guaranteed = False
         self.will: Will | None = None
         self.aliases_in: dict[int, str] | None = None
-        self.aliases_out: dict[str, int] | None = None
-        self.alias_maximum = 0
-        self.send_window = core.options.max_inflight
-        self.send_maximum = 268_435_460
         self.problem_information = True
 
     # What the event loop calls.
@@ -265,16 +232,6 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._out = None
 
-    def pause_writing(self) -> None:
-        """The client does not take what it was sent."""
-        self._blocked = self.choked = True
-
-    def resume_writing(self) -> None:
-        """It does again."""
-        self._blocked = self.choked = False
-        if self.session is not None:
-            self._core.outbound.pump(self.session)
-
     # What the broker calls.
 
     @property
@@ -294,30 +251,6 @@ class Connection(asyncio.Protocol):
         self.topics = {}
         self._maximum = self._core.options.max_packet_size
         self.state = OPEN
-
-    def send(self, data: bytes) -> None:
-        """Write at the end of the loop iteration, together with whatever else is sent until then."""
-        out = self._out
-        if out is None:
-            self._out = [data]
-            self._core.flush_later(self)
-        else:
-            out.append(data)
-        self._out_bytes += len(data)
-        if self._out_bytes > self._core.options.max_unsent_bytes:
-            self.choked = True
-
-    def flush(self) -> None:
-        """Write what was sent."""
-        out, self._out = self._out, None
-        was_choked = self.choked
-        self._out_bytes = 0
-        self.choked = self._blocked
-        if out is None or self._transport is None:
-            return
-        self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-        if was_choked and not self.choked and self.session is not None:
-            self._core.outbound.pump(self.session)
 
     def end(self, cause: str, reason: Reason | None = None, text: str = "") -> None:
         """Close, with a DISCONNECT where the client understands one; `cause` is what the sink hears."""
@@ -421,34 +354,11 @@ class Connection(asyncio.Protocol):
                 self._core.counters.hit("limit_receive_maximum", self.name, "has to wait for its acknowledgements")
                 self.pause(WINDOW)
 
-    def alias_for(self, topic: str) -> tuple[int, bool]:
-        """The alias to send with this topic (0: none) and whether the client knows it already."""
-        aliases = self.aliases_out
-        if aliases is None:
-            aliases = self.aliases_out = {}
-        alias = aliases.get(topic)
-        if alias is not None:
-            return alias, True
-        if len(aliases) >= self.alias_maximum:
-            return 0, False
-        alias = aliases[topic] = len(aliases) + 1
-        return alias, False
-
-    def alias_lost(self, topic: str) -> None:
-        """The newest alias was not sent after all."""
-        if self.aliases_out is not None:
-            self.aliases_out.pop(topic, None)
-
     def socket_keepalive(self) -> None:
         """Let the system look after a client that announced no keepalive."""
         sock: Any = self._transport.get_extra_info("socket") if self._transport is not None else None
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-    def limit_unsent(self, size: int) -> None:
-        """From how many unsent bytes on the client counts as choked."""
-        if self._transport is not None:
-            self._transport.set_write_buffer_limits(high=size)
 
     # Helpers of data_received.
 

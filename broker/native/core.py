@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from broker.engine import Authenticator, Sink
 from broker.native.admission import Admission
+from broker.native.client_writer import ClientWriter
 from broker.native.connecting import Connecting
-from broker.native.connection import CLOSED, HELD, NEW, OPEN, Connection, TopicEntry
+from broker.native.connection import CLOSED, HELD, NEW, OPEN, Connection
 from broker.native.counters import Counters
 from broker.native.inbox import Inbox
 from broker.native.keepalive import TICK_S, Wheel, ticks
@@ -21,6 +22,7 @@ from broker.native.retainer import Retainer
 from broker.native.sessions import Sessions
 from broker.native.subscribing import Subscribing
 from broker.native.subscriptions import Subscriptions
+from broker.native.topic_entry import TopicEntry
 from broker.options import BrokerOptions
 from broker.packets import (
     PINGRESP_BYTES,
@@ -68,7 +70,7 @@ class Core:
         self._monotonic = monotonic
         self._begin = monotonic()
         self._flush_scheduled = False
-        self._to_flush: list[Connection] = []
+        self._to_flush: list[ClientWriter] = []
         self._timer: asyncio.TimerHandle | None = None
         self._gone: asyncio.Event | None = None
         self.options = options
@@ -164,7 +166,7 @@ class Core:
             connection.send(write_connack(Connack(reason=return_code(error.reason)), kinds.V311))
         connection.end(cause, error.reason, str(error))
 
-    def flush_later(self, connection: Connection) -> None:
+    def flush_later(self, connection: ClientWriter) -> None:
         """Write what this connection was sent at the end of the loop iteration."""
         self._to_flush.append(connection)
         if not self._flush_scheduled:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from broker.engine import ClientInfo
 from broker.native.access import may_publish
-from broker.native.connection import Connection, TopicEntry
+from broker.native.connection import Connection
 from broker.native.message import Message, forwarded
 from broker.native.subscriptions import bucket_of
+from broker.native.topic_entry import TopicEntry
 from broker.packets import Ack, ProtocolError, Publish, Reason, kinds
 from broker.packets.acks import write_ack
 
