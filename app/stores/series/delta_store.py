@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -34,7 +35,8 @@ class DeltaSeriesStore:
     """SeriesStore over Delta tables. One process may open a folder for writing; `disk_reader` reads it beside that.
 
     `tail(table)` gives the journal's rows that may not be appended yet, in order of commit, so that reads have them.
-    `facts()` and `now_us()` are asked anew for each answer; `now_us` is the hub's clock.
+    `facts()` and `now_us()` are asked anew for each answer; `now_us` is the hub's clock. Where it runs ahead of
+    `monotonic_s` by more than an hour, retention waits a day: a clock set wrong must not cost data.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class DeltaSeriesStore:
         now_us: Callable[[], int],
         tail: Tail = no_tail,
         retention: Retention | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
         rules: UpkeepRules | None = None,
         failpoints: FailPoints | None = None,
         storage: Storage | None = None,
@@ -55,7 +58,9 @@ class DeltaSeriesStore:
         self._state = TierState(folder / STATE_FOLDER, storage)
         self._intake = Intake(self._tables, self._state, facts)
         rolling = Rolling(self._tables, self._state, self._intake, facts, failpoints)
-        self._upkeep = Upkeep(self._tables, self._state, self._intake, rolling, retention or Retention(), rules)
+        self._upkeep = Upkeep(
+            self._tables, self._state, self._intake, rolling, retention or Retention(), rules, monotonic_s
+        )
         self._overlay = Overlay(self._tables, self._state, facts, now_us, tail)
         self._fleet = FleetView(self._overlay)
         # Upkeep and whatever rewrites tables take turns; appends and reads do not wait for them.
@@ -124,9 +129,10 @@ class DeltaSeriesStore:
             self._upkeep.interrupt()
             self._state.erase([key])
             self._intake.forget(np.array([key], np.int64))
-            # An append that began before the key was erased is over before the rows are looked for.
             with self._intake.holding():
-                deleted = erasure.delete_rows(self._tables, [key])
+                # An append that began before the key was erased is over now; later ones drop its rows.
+                pass
+            deleted = erasure.delete_rows(self._tables, [key])
             erasure.wipe(self._tables)
             erasure.prove_gone(self._tables, [key])
             return deleted

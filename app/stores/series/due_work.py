@@ -14,7 +14,7 @@ from app.stores.series.grouping import Int64s, numbers
 from app.stores.series.intake import Intake, by_zone
 from app.stores.series.rollup import KeyFacts
 from app.stores.series.tables import Tables
-from app.stores.series.tiering import EMPTY, Level, TierState
+from app.stores.series.tiering import EMPTY, Level, TierState, day_level
 
 # A bucket is made this long after its end by the hub's clock: nearly everything has arrived by then.
 CLOSE_AFTER_US = 60 * SECOND_US
@@ -27,6 +27,8 @@ _RAW_ROWS = 1_000_000
 _TIER_ROWS = 200_000
 # To find the keys of a range, two columns of so many rows at once.
 _KEY_ROWS = 5_000_000
+# What the horizons of civil days begin with.
+_DAYS = day_level("")
 # Late data of an outage lie in neighbouring buckets of the same keys: these many are read at once.
 _LATE_BUCKETS = 36
 
@@ -64,6 +66,7 @@ class DueWork:
 
     def next(self, now_us: int) -> list[Piece]:
         """The next work, in pieces to be done in order; none when nothing is due."""
+        self._take_back(now_us)
         for find in (
             self._window,
             self._late,
@@ -77,6 +80,20 @@ class DueWork:
             if pieces:
                 return pieces
         return []
+
+    def _take_back(self, now_us: int) -> None:
+        """After a clock that ran far ahead was set back: what it closed before its time is open again."""
+        now_us -= now_us % TEN_MIN_US
+        if self._state.horizon(Level.TEN_MIN) <= now_us + HOUR_US:
+            return
+        back = {}
+        for name, until in self._state.horizons().items():
+            to = now_us - now_us % HOUR_US if name == Level.HOUR else now_us
+            if name.startswith(_DAYS):
+                to = CivilDays(name.removeprefix(_DAYS)).start_of(now_us)
+            back[name] = min(until, to)
+        self._state.advance(back)
+        self._intake.reopen(now_us)
 
     def _window(self, now_us: int) -> list[Piece]:
         """The oldest window that is over and has readings, all its keys."""
@@ -183,11 +200,10 @@ class DueWork:
     def _days(self, _now_us: int) -> list[Piece]:
         """The oldest civil day, of any zone, that is over and not made."""
         hours_until = self._state.horizon(Level.HOUR)
-        prefix = f"{Level.DAY}:"
         for name, start in sorted(self._state.horizons().items()):
-            if not name.startswith(prefix):
+            if not name.startswith(_DAYS):
                 continue
-            zone = name.removeprefix(prefix)
+            zone = name.removeprefix(_DAYS)
             days = CivilDays(zone)
             begin = start
             while (end := days.next_start(begin)) <= hours_until:

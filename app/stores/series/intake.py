@@ -83,6 +83,12 @@ class Intake:
                 self._closed_until = max(self._closed_until, until_us)
             return self._closed_until >= until_us
 
+    def reopen(self, from_us: int) -> None:
+        """Windows from a time on are open again: the clock that closed them was wrong."""
+        with self._lock:
+            self._closed_until = min(self._closed_until, from_us)
+        self._rebuild()
+
     @property
     def closed_until(self) -> int:
         with self._lock:
@@ -125,10 +131,11 @@ class Intake:
 
     def _rebuild(self) -> None:
         """The open windows from the raw table's files: a restart knows their times; keys are looked for when due."""
-        for file in self._tables["raw"].files():
-            begin = max(file.min_us, self._closed_until)
-            for start in range(begin - begin % TEN_MIN_US, file.max_us + 1, TEN_MIN_US):
-                self._open[start] = None
+        with self._lock:
+            for file in self._tables["raw"].files():
+                begin = max(file.min_us, self._closed_until)
+                for start in range(begin - begin % TEN_MIN_US, file.max_us + 1, TEN_MIN_US):
+                    self._open[start] = None
 
     def _without_erased(self, rows: pa.Table) -> pa.Table:
         erased = self._state.erased

@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 _SLACK_US = HOUR_US
 # A merged file is cut (rewritten) only when it begins this long before the border; whole files go at once.
 _BORDER_US = DAY_US
+# A clock that runs ahead by more than this was set, perhaps wrongly: time to notice it before data go.
+_JUMP_US = HOUR_US
+_DISTRUST_S = 86_400.0
 # A window is read faster from merged files; below this many small ones merging first is not worth it.
 _MERGE_BEFORE_ROLLUP = 12
 
@@ -50,12 +53,16 @@ class Upkeep:
         rolling: Rolling,
         retention: Retention,
         rules: UpkeepRules,
+        monotonic_s: Callable[[], float],
     ) -> None:
         self._tables = tables
         self._state = state
         self._intake = intake
         self._rolling = rolling
         self._retention = retention
+        self._monotonic_s = monotonic_s
+        self._clocks: tuple[int, float] | None = None
+        self._distrusted_at_s: float | None = None
         self._clean_each_us = int(rules.clean_each_s * SECOND_US)
         self._merging_options = CompactionOptions(max_appended_files=rules.merge_files)
         self._compactor = Compactor()
@@ -69,6 +76,7 @@ class Upkeep:
 
     def step(self, now_us: int) -> bool:
         """One piece of work; whether more is due now. What was not finished stays due."""
+        self._compare_clocks(now_us)
         self._collect_merge()
         merging = self._start_merge(before_rollup=self._rolling.due(now_us) and not self._rolling.busy)
         if merging and self._rolling.due(now_us) and not self._rolling.busy:
@@ -132,6 +140,8 @@ class Upkeep:
             if self._cleaned_at is not None and 0 <= now_us - self._cleaned_at < self._clean_each_us:
                 return False
             self._cleaned_at = now_us
+            if self._distrusted_at_s is not None:
+                return False
             for spec, table in self._tables:
                 floor_us = self._floor(spec.name, now_us)
                 if floor_us > 0:
@@ -141,6 +151,17 @@ class Upkeep:
             self._cleaning.pop(0)
         self._count("clean")
         return bool(self._cleaning)
+
+    def _compare_clocks(self, now_us: int) -> None:
+        """Notices when the hub's clock runs ahead of the time that passed, and when that was a day ago."""
+        passed_s = self._monotonic_s()
+        if self._clocks is not None and now_us - self._clocks[0] > (passed_s - self._clocks[1]) * SECOND_US + _JUMP_US:
+            self._distrusted_at_s = passed_s
+            _log.warning("the clock jumped ahead: nothing is dropped as too old for a day")
+            self._cleaning.clear()
+        elif self._distrusted_at_s is not None and passed_s - self._distrusted_at_s > _DISTRUST_S:
+            self._distrusted_at_s = None
+        self._clocks = (now_us, passed_s)
 
     def _dropping(self, name: str, table: SeriesTable, floor_us: int) -> Callable[[], int]:
         slack_us = 0 if name in ("raw", "registers", "aux") else _BORDER_US

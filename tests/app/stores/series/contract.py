@@ -41,6 +41,10 @@ class Clock:
     def __call__(self) -> int:
         return self.now_us
 
+    def seconds(self) -> float:
+        """A monotonic clock that agrees with this one."""
+        return self.now_us / SECOND_US
+
     def pass_seconds(self, seconds: float) -> int:
         self.now_us += int(seconds * SECOND_US)
         return self.now_us

@@ -21,7 +21,7 @@ from tests.helpers.raw_rows import T0, anchors, aux_table, extras, raw_table, re
 
 
 def open_store(folder: Path, clock: Clock, **others: object) -> DeltaSeriesStore:
-    return DeltaSeriesStore(folder, facts=ContractFacts, now_us=clock, **others)  # type: ignore[arg-type]
+    return DeltaSeriesStore(folder, facts=ContractFacts, now_us=clock, monotonic_s=clock.seconds, **others)  # type: ignore[arg-type]
 
 
 class TestDeltaSeriesStore(SeriesStoreContract):

@@ -37,7 +37,11 @@ def opened(tmp_path: Path, clock: Clock) -> Iterator[Any]:
     stores = []
 
     def open_(**others: Any) -> DeltaSeriesStore:
-        stores.append(DeltaSeriesStore(tmp_path / "series", facts=ContractFacts, now_us=clock, **others))
+        stores.append(
+            DeltaSeriesStore(
+                tmp_path / "series", facts=ContractFacts, now_us=clock, monotonic_s=clock.seconds, **others
+            )
+        )
         return stores[-1]
 
     yield open_
@@ -275,6 +279,28 @@ class TestRetention:
         upkeep(store, clock)
         assert received(store, Resolution.DAY) == [360]
 
+    def test_a_clock_set_wrong_costs_nothing_for_a_day(self, opened: Any, clock: Clock) -> None:
+        passed = [0.0]
+        rows = [second_row(1, s) for s in range(0, 7_200, 10)]
+
+        def work(store: Any, hours: int) -> None:
+            for _ in range(hours):
+                passed[0] += 3_600
+                clock.pass_seconds(3_600)
+                upkeep(store, clock)
+
+        store = opened()
+        store.close()
+        store = DeltaSeriesStore(store._folder, facts=ContractFacts, now_us=clock, monotonic_s=lambda: passed[0])
+        put(store, 0, rows)
+        work(store, 2)
+        clock.pass_seconds(365 * 86_400)
+        work(store, 20)
+        assert store.read(1, *ALL, Resolution.RAW).num_rows == 720
+        work(store, 10)
+        assert store.read(1, *ALL, Resolution.RAW).num_rows == 0
+        store.close()
+
     def test_settings_that_contradict_are_refused(self) -> None:
         with pytest.raises(ValueError, match="at least as long"):
             Retention(raw_days=40)
@@ -297,7 +323,7 @@ def test_a_copy_of_old_tiers_is_taken_as_it_is(opened: Any, clock: Clock, tmp_pa
     store.copy_out(tmp_path / "copy", *ALL)
 
     for folder, made_before in (("fresh", False), ("used", True)):
-        other = DeltaSeriesStore(tmp_path / folder, facts=ContractFacts, now_us=clock)
+        other = DeltaSeriesStore(tmp_path / folder, facts=ContractFacts, now_us=clock, monotonic_s=clock.seconds)
         if made_before:
             put(other, 0, [second_row(2, s) for s in range(0, 90_000, 600)])
             upkeep(other, clock)
@@ -309,6 +335,28 @@ def test_a_copy_of_old_tiers_is_taken_as_it_is(opened: Any, clock: Clock, tmp_pa
             clock.pass_seconds(wait)
             upkeep(other, clock)
         other.close()
+
+
+def test_a_clock_set_back_opens_what_it_closed_too_early(opened: Any, clock: Clock) -> None:
+    store = opened()
+    put(store, 0, [second_row(1, s) for s in range(10_800, 11_400, 10)])
+    clock.pass_seconds(30 * 86_400)
+    upkeep(store, clock)
+    clock.pass_seconds(-30 * 86_400)
+    put(store, 1, [second_row(1, s) for s in range(11_400, 12_000, 10)])
+    upkeep(store, clock)
+
+    assert store._state.horizon(Level.TEN_MIN) <= clock()
+    clock.pass_seconds(1_300)
+    upkeep(store, clock)
+    put(store, 2, [second_row(1, s) for s in range(12_000, 12_600, 10)])
+    for resolution in TIERS:
+        assert sum(received(store, resolution)) == 180
+    clock.pass_seconds(86_400)
+    upkeep(store, clock)
+    for resolution in TIERS:
+        assert sum(received(store, resolution)) == 180
+    assert store.unmade == 0
 
 
 class TestDeletion:

@@ -51,7 +51,7 @@ def run(folder: Path, storage: Storage, acknowledged: list[int]) -> None:
 
 
 def open_store(folder: Path, clock: Clock, storage: Storage | None = None) -> DeltaSeriesStore:
-    return DeltaSeriesStore(folder, facts=ContractFacts, now_us=clock, storage=storage)
+    return DeltaSeriesStore(folder, facts=ContractFacts, now_us=clock, monotonic_s=clock.seconds, storage=storage)
 
 
 @pytest.fixture(scope="module")
