@@ -16,8 +16,8 @@ _LARGEST_PACKET: Final = 268_435_460
 class ClientWriter:
     """What `Connection` inherits for sending.
 
-    `choked`: the client does not take what it is sent. The client's own limits are `send_window` (QoS 1 and 2 messages on
-    their way), `send_maximum` (bytes of a packet) and `alias_maximum`.
+    `choked`: the client does not take what it is sent. The client's own limits are `send_window` (QoS 1 and 2 messages
+    on their way), `send_maximum` (bytes of a packet) and `alias_maximum`.
     """
 
     __slots__ = (

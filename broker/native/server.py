@@ -16,6 +16,7 @@ from broker.native.core import Core
 from broker.native.counters import Counters
 from broker.native.listening import bind, server_context
 from broker.native.message import Message
+from broker.native.open_files import allow_connections
 from broker.native.persistence import NoStore, Store, Stored, unpack_message, unpack_subscription
 from broker.native.session import Outgoing, Session
 from broker.native.sqlite_store import SqliteStore
@@ -66,6 +67,7 @@ class NativeBroker:
     async def start(self) -> None:
         """Load what was kept, then listen. Raises OSError when a port is taken or a TLS file does not fit."""
         loop = asyncio.get_running_loop()
+        allow_connections(self._options.max_connections)
         counters = Counters(self._monotonic)
         store: Store = NoStore()
         if self._data_dir is not None:

@@ -74,6 +74,7 @@ class TlsWorkers:
             backlog=self._options.backlog,
             handshake_s=self._options.tls_handshake_s,
             max_unsent_bytes=self._options.max_unsent_bytes,
+            max_connections=self._options.max_connections,
         )
         listening = [loop.create_future() for _ in range(self._options.tls_workers)]
         self._tasks = [

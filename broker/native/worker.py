@@ -17,6 +17,7 @@ import msgspec
 from broker.native import mux_frames as frames
 from broker.native.event_loop import new_event_loop
 from broker.native.listening import bind, server_context
+from broker.native.open_files import allow_connections
 from broker.options import Listener, Tls
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Order(msgspec.Struct, frozen=True):
     backlog: int
     handshake_s: float
     max_unsent_bytes: int
+    max_connections: int
 
 
 class _Link(asyncio.Protocol):
@@ -173,6 +175,7 @@ class _Client(asyncio.Protocol):
 async def serve(order: Order, stdin: asyncio.StreamReader) -> None:
     """Work until the broker is gone. Raises OSError when the port or the link can not be had."""
     loop = asyncio.get_running_loop()
+    allow_connections(order.max_connections)
     link = _Link(loop, order.token.encode())
     if order.link_port:
         await loop.create_connection(lambda: link, order.link, order.link_port)
