@@ -13,6 +13,7 @@ from app.stores.series.delta.compaction import CompactionOptions, CompactionResu
 from app.stores.series.delta.table import SeriesTable
 from app.stores.series.intake import Intake
 from app.stores.series.rolling import Rolling
+from app.stores.series.schema import INGESTED
 from app.stores.series.tables import Tables
 from app.stores.series.tiering import Level, TierState
 from app.stores.series.tiers import Retention
@@ -65,6 +66,8 @@ class Upkeep:
         self._distrusted_at_s: float | None = None
         self._clean_each_us = int(rules.clean_each_s * SECOND_US)
         self._merging_options = CompactionOptions(max_appended_files=rules.merge_files)
+        # Tiers have few rows and are read over months: one file a day, not one an hour.
+        self._tier_options = dataclasses.replace(self._merging_options, max_windows=0, files_of_a_day=4)
         self._compactor = Compactor()
         self._merger = ThreadPoolExecutor(1, thread_name_prefix="merge")
         self._merge: Future[CompactionResult] | None = None
@@ -128,7 +131,8 @@ class Upkeep:
         for spec, table in self._tables:
             files = table.files()
             many = sum(file.level == 0 for file in files) >= _MERGE_BEFORE_ROLLUP
-            planned = plan(files, self._merging_options, force=spec.name == "raw" and before_rollup and many)
+            options = self._merging_options if spec.name in INGESTED else self._tier_options
+            planned = plan(files, options, force=spec.name == "raw" and before_rollup and many)
             if planned is not None:
                 self._merge = self._merger.submit(self._compactor.run, table, planned)
                 self._merging = spec.name
