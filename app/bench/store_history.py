@@ -47,7 +47,7 @@ def make_day(folder: Path, modules: int, commits: int, end_us: int) -> Sequence[
             RAW,
             order=table.version + 1,
             level=_LEVEL,
-            group_rows=table.options.merge_group_rows,
+            group_rows=table.options.group_rows(_LEVEL),
             storage=UnsyncedStorage(),
         ) as writer:
             writer.write(fleet.in_order_of_keys(HOUR_US // 1_000_000))
