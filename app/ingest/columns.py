@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -200,26 +201,22 @@ def aux_batch(
 
 
 def register_batch(
-    columns: Columns, keys: Int64s, origin: npt.NDArray[np.int8], rows: Sequence[int]
+    columns: Columns, keys: Int64s, origin: npt.NDArray[np.int8], rows: npt.NDArray[np.intp]
 ) -> pa.RecordBatch | None:
     """The REGISTERS rows of the chosen readings: one per register each of them carried."""
     if columns.registers is None:
         return None
-    out = [
-        (int(keys[row]), int(columns.time_us[row]), register, index_wh, int(origin[row]))
-        for row in rows
-        for register, index_wh in (columns.registers[row] or {}).items()
-    ]
-    if not out:
+    chosen = [columns.registers[row] or {} for row in rows.tolist()]
+    at = np.repeat(rows, [len(registers) for registers in chosen])
+    if not len(at):
         return None
-    key, time, register, drawn, origins = zip(*out, strict=True)
     return pa.RecordBatch.from_arrays(
         [
-            pa.array(key, pa.int64()),
-            pa.array(time, pa.int64()).cast(UTC_MICROSECONDS),
-            pa.array(register, pa.int8()),
-            pa.array(drawn, pa.int64()),
-            pa.array(origins, pa.int8()),
+            pa.array(keys[at]),
+            pa.array(columns.time_us[at]).cast(UTC_MICROSECONDS),
+            pa.array(list(itertools.chain.from_iterable(chosen)), pa.int8()),
+            pa.array(list(itertools.chain.from_iterable(registers.values() for registers in chosen)), pa.int64()),
+            pa.array(origin[at]),
         ],
         schema=REGISTERS,
     )

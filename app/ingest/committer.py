@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +21,7 @@ from app.ingest.quarantine import Quarantine
 from app.ingest.tail import Tail
 from app.stores.errors import StoreUnavailable
 from app.stores.journal.journal import Journal, Segment
+from broker.engine import Batch
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class CommitCounters:
     failures: int = 0
     committed: int = 0
     acknowledged_batches: int = 0
+    acknowledge_faults: int = 0
     longest_commit_ms: int = 0
 
 
@@ -65,7 +66,8 @@ class Committer:
     """Drains ingest into the journal. A commit that fails is retried until it succeeds: nothing of it is
     acknowledged meanwhile, said once when it begins and once when it is over.
 
-    Everything that touches the journal's writing side runs in one thread of its own.
+    Everything that touches the journal's writing side runs in one thread of its own. A fault of ours ends `run` with
+    its exception: whoever runs it must not let the hub go on without it.
     """
 
     def __init__(
@@ -91,25 +93,30 @@ class Committer:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._newest_sealed = max((segment.number for segment in journal.pending()), default=-1)
         self._sealed_at = time.monotonic()
+        # False once rows were given up that the journal may write after all.
+        self._tail_is_whole = True
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._cycle = asyncio.Condition()
         self._finished = 0
+        self._ended = False
 
     async def run(self) -> None:
         """Commit at the set pace until `stop`, then once more; returns when everything taken is durable or given up."""
-        while not self._stopping.is_set():
-            began = time.monotonic()
+        try:
+            while not self._stopping.is_set():
+                began = time.monotonic()
+                await self._commit()
+                await self._tell_finished()
+                await self._rest(self._rules.commit_s - (time.monotonic() - began))
             await self._commit()
+            self._hand_over(await self._in_writer(lambda: self._seal_when_due(now=True)))
+        finally:
+            # Who waits in `flush` must not wait for commits that do not come.
+            self._ended = True
             await self._tell_finished()
-            await self._rest(self._rules.commit_s - (time.monotonic() - began))
-        await self._commit()
-        await self._tell_finished()
-        sealed = await self._in_writer(lambda: self._seal_when_due(now=True))
-        if sealed:
-            self._on_sealed(sealed)
-        await self._in_writer(self._close)
-        self._writer.shutdown()
+            await self._in_writer(self._close)
+            self._writer.shutdown()
 
     async def flush(self) -> None:
         """Wait until everything taken so far has been committed, or could not be."""
@@ -117,7 +124,7 @@ class Committer:
         self._hurry.set()
         # The commit in progress may have begun before the last reading came: wait for the one after it.
         async with self._cycle:
-            await self._cycle.wait_for(lambda: self._finished >= began + 2 or self._stopping.is_set())
+            await self._cycle.wait_for(lambda: self._finished >= began + 2 or self._ended)
 
     def stop(self) -> None:
         """Let `run` make its last commit and seal the journal."""
@@ -131,31 +138,37 @@ class Committer:
             await self._in_writer(lambda: self._quarantine.store(refused))
         if chunks and not await self._write_until_durable(chunks):
             return
+        await self._acknowledge(batches)
+        self._ingest.committed(chunks, batches)
+        self.counters.committed += sum(chunk.readings for chunk in chunks)
+        self._hand_over(await self._in_writer(self._seal_when_due))
+
+    async def _acknowledge(self, batches: Sequence[Batch]) -> None:
         for number, batch in enumerate(batches, 1):
-            batch.acknowledge()
+            try:
+                batch.acknowledge()
+            except Exception:
+                # The others' senders still wait; this one's send again.
+                log.exception("a batch could not be acknowledged")
+                self.counters.acknowledge_faults += 1
             if number % _BATCHES_AT_ONCE == 0:
                 await asyncio.sleep(0)
         self.counters.acknowledged_batches += len(batches)
-        self._ingest.committed(chunks)
-        self.counters.committed += sum(chunk.readings for chunk in chunks)
-        sealed = await self._in_writer(self._seal_when_due)
-        if sealed:
-            self._on_sealed(sealed)
 
     async def _write_until_durable(self, chunks: list[Chunk]) -> bool:
         """True once durable; False when we are stopping and it still fails."""
         tables = await self._in_writer(lambda: joined(chunks))
-        appended = False
+        # What the journal has not taken into its memory yet; of the rest only the sync is repeated.
+        untaken = dict(tables)
         while True:
             began = time.monotonic()
             try:
-                await self._in_writer(functools.partial(self._write, {} if appended else tables))
+                await self._in_writer(lambda: self._write(untaken))
             except StoreUnavailable as error:
-                # What was appended stays in the journal's memory: only the sync is repeated.
-                appended = appended or not isinstance(error, DiskNearlyFull)
                 self._say_failing(error)
                 await self._tell_finished()
                 if self._stopping.is_set():
+                    self._tail_is_whole = False
                     log.error(
                         "stopping while the journal can not be written: %d readings are lost",
                         sum(chunk.readings for chunk in chunks),
@@ -185,13 +198,21 @@ class Committer:
         async with self._cycle:
             self._cycle.notify_all()
 
-    def _write(self, tables: Mapping[str, pa.RecordBatch]) -> None:
-        free = shutil.disk_usage(self._disk).free
+    def _write(self, untaken: dict[str, pa.RecordBatch]) -> None:
+        try:
+            free = shutil.disk_usage(self._disk).free
+        except OSError as problem:
+            raise StoreUnavailable(self._disk, problem) from problem
         if free < self._rules.minimum_free_bytes:
             raise DiskNearlyFull(self._disk, free)
-        for table, batch in tables.items():
-            self._journal.append(table, batch)
+        for table in list(untaken):
+            self._journal.append(table, untaken[table])
+            del untaken[table]
         self._journal.sync()
+
+    def _hand_over(self, sealed: list[Segment]) -> None:
+        if sealed:
+            self._on_sealed(sealed)
 
     def _seal_when_due(self, *, now: bool = False) -> list[Segment]:
         aged = time.monotonic() - self._sealed_at >= self._rules.segment_s
@@ -207,13 +228,13 @@ class Committer:
         fresh = [segment for segment in self._journal.pending() if segment.number > self._newest_sealed]
         if fresh:
             self._newest_sealed = fresh[-1].number
-            self._tail.seal(fresh)
+            self._tail.seal(fresh, whole=self._tail_is_whole)
         return fresh
 
     def _close(self) -> None:
         try:
             self._journal.close(seal=True)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, OSError) as error:
             log.error("the journal could not be sealed: %s", error)
 
     def _say_failing(self, error: StoreUnavailable) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -27,11 +28,18 @@ log = logging.getLogger(__name__)
 
 # Rows turned into columns at once: enough that numpy's cost per call vanishes, few enough (1 to 2 ms) for the loop.
 CHUNK_ROWS = 1024
+# A fault of ours that comes with each chunk is told in full this often, and counted always.
+_TELL_FAULT_EACH_S = 60.0
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclasses.dataclass(slots=True)
 class IngestCounters:
-    """Since the start; `received` = kept + quarantined + unrouted + withheld, `kept` = committed + shed + waiting."""
+    """Since the start; `received` = kept + quarantined + unrouted + withheld, `kept` = committed + shed + waiting.
+
+    `faults` counts chunks and observers that failed by a fault of ours; such a chunk's readings are quarantined.
+    """
 
     received: int = 0
     kept: int = 0
@@ -39,6 +47,7 @@ class IngestCounters:
     unrouted: int = 0
     withheld_by_consent: int = 0
     shed: int = 0
+    faults: int = 0
 
 
 class _Gathering:
@@ -60,7 +69,8 @@ class Ingest:
     """Gathers readings into chunks, keeps live state, and bounds what waits for the journal.
 
     Overflow rule: above `buffer_rows` waiting readings the oldest QoS 0 chunks are shed and counted; guaranteed
-    readings are never shed, their senders are held back instead (`hold_guaranteed`) from half of it on.
+    readings are never shed, their senders are held back instead (`hold_guaranteed`) from half of it on. A message that
+    waits for its acknowledgement counts like a reading, also when nothing of it is stored.
     All methods are called on the loop.
     """
 
@@ -73,7 +83,7 @@ class Ingest:
         limits: TimeLimits,
         time_zone: str,
         buffer_rows: int,
-        observers: Sequence[Callable[[Columns, npt.NDArray[np.bool_]], None]] = (),
+        observers: Sequence[Callable[[Columns, Bools], None]] = (),
     ) -> None:
         self.counters = IngestCounters()
         self.hold_guaranteed: Callable[[bool], None] = lambda _hold: None
@@ -90,10 +100,12 @@ class Ingest:
         self._chunks: collections.deque[Chunk] = collections.deque()
         self._waiting = 0
         self._waiting_guaranteed = 0
-        self._in_flight = 0
         self._unacknowledged: list[Batch] = []
+        # Messages of batches that were not acknowledged yet, those of a commit in progress included.
+        self._promised = 0
         self._held = False
         self._shedding = False
+        self._fault_told_at = float("-inf")
 
     def take(
         self, slots: Sequence[int], readings: Sequence[Reading], arrival_us: int, *, guaranteed: Batch | None = None
@@ -106,30 +118,31 @@ class Ingest:
         gathering.arrivals.append(arrival_us)
         gathering.counts.append(len(readings))
         if guaranteed is not None:
-            self._unacknowledged.append(guaranteed)
+            self.acknowledge_later(guaranteed)
         if len(gathering.readings) >= CHUNK_ROWS:
             self._close(gathering)
 
     def acknowledge_later(self, batch: Batch) -> None:
-        """Acknowledge with the next commit a batch of which nothing is to be stored."""
+        """Acknowledge with the next commit a batch of which nothing more is to be stored."""
         self._unacknowledged.append(batch)
+        self._promised += len(batch.payloads)
+        self._hold_when_full()
 
     def drain(self) -> tuple[list[Chunk], list[Batch]]:
-        """Everything that waits, for one commit; it counts as waiting until `committed`."""
+        """Everything that waits, for one commit; it counts as waiting until `committed` is told of it."""
         self._close(self._guaranteed)
         self._close(self._best_effort)
         chunks = list(self._chunks)
         self._chunks.clear()
         batches, self._unacknowledged = self._unacknowledged, []
-        self._in_flight = self._waiting
         return chunks, batches
 
-    def committed(self, chunks: Sequence[Chunk]) -> None:
-        """These chunks are durable."""
+    def committed(self, chunks: Sequence[Chunk], batches: Sequence[Batch] = ()) -> None:
+        """These chunks are durable, and these batches acknowledged."""
         self._waiting -= sum(chunk.readings for chunk in chunks)
         self._waiting_guaranteed -= sum(chunk.readings for chunk in chunks if chunk.guaranteed)
-        self._in_flight = 0
-        if self._held and self._waiting_guaranteed < self._buffer_rows // 4:
+        self._promised -= sum(len(batch.payloads) for batch in batches)
+        if self._held and max(self._waiting_guaranteed, self._promised) < self._buffer_rows // 4:
             self._held = False
             self.hold_guaranteed(False)
         if self._shedding and self._waiting < self._buffer_rows // 2:
@@ -144,11 +157,17 @@ class Ingest:
     def _close(self, gathering: _Gathering) -> None:
         if not gathering.readings:
             return
-        arrival = np.repeat(np.array(gathering.arrivals, np.int64), gathering.counts)
-        columns = gather(gathering.slots, gathering.readings, arrival)
+        slots, readings = gathering.slots, gathering.readings
+        arrival_us = np.repeat(np.array(gathering.arrivals, np.int64), gathering.counts)
         guaranteed = gathering is self._guaranteed
         gathering.clear()
-        chunk = self._chunk(columns, guaranteed)
+        before = dataclasses.replace(self.counters)
+        try:
+            chunk = self._chunk(gather(slots, readings, arrival_us), guaranteed)
+        except Exception as error:  # noqa: BLE001 - one chunk must not take the others and the acknowledgements with it
+            self._tell_fault(f"{len(readings)} readings could not be made into rows; they go to quarantine", error)
+            self._quarantine_all(slots, readings, arrival_us, before)
+            return
         if chunk is None:
             return
         self._chunks.append(chunk)
@@ -168,13 +187,23 @@ class Ingest:
             self._refuse(columns, verdict, routed)
         full = levels == CollectionLevel.SECOND
         if not full.all():
-            allowed = self._thinning.kept(columns.slots, columns.time_us, levels)
+            allowed = self._thinning.kept(columns.slots, columns.time_us, levels, kept)
             self.counters.withheld_by_consent += int((kept & ~allowed).sum())
-            kept &= allowed
+            kept = allowed
             columns.withhold_instants(~full)
-        self._live.update(columns, timely, full)
-        for observe in self._observers:
-            observe(columns, kept & full)
+        chunk = self._rows(columns, keys, origin, kept, full, guaranteed)
+        self._show(columns, timely, full, kept & full)
+        return chunk
+
+    def _rows(
+        self,
+        columns: Columns,
+        keys: npt.NDArray[np.int64],
+        origin: npt.NDArray[np.int8],
+        kept: Bools,
+        full: Bools,
+        guaranteed: bool,
+    ) -> Chunk | None:
         count = int(kept.sum())
         if not count:
             return None
@@ -188,28 +217,68 @@ class Ingest:
             tables["registers"] = registers
         return Chunk(tables, count, guaranteed)
 
-    def _refuse(self, columns: Columns, verdict: npt.NDArray[np.int8], routed: npt.NDArray[np.bool_]) -> None:
-        for row in np.flatnonzero((verdict != Verdict.KEEP) | ~routed):
-            late = verdict[row] != Verdict.KEEP
-            if late:
-                self.counters.quarantined += 1
-                reason = "time_in_future" if verdict[row] == Verdict.FUTURE else "time_too_old"
-            else:
-                self.counters.unrouted += 1
-                reason = "no_supply_period"
-            self._quarantine.put(
-                int(columns.arrival_us[row]),
-                self._directory.serial(int(columns.slots[row])),
-                "tele",
-                reason,
-                f"module time {int(columns.time_us[row]) / 1e6:.3f}",
-                msgspec.json.encode(columns.readings[int(row)]),
-            )
+    def _show(self, columns: Columns, timely: Bools, full: Bools, observed: Bools) -> None:
+        """Live state and observers; what fails there costs nothing that is to be stored."""
+        try:
+            self._live.update(columns, timely, full)
+            for observe in self._observers:
+                observe(columns, observed)
+        except Exception as error:  # noqa: BLE001 - a view that fails must not stop ingest
+            self._tell_fault("live state or an observer of readings failed; the readings are stored", error)
 
-    def _bound(self) -> None:
-        if not self._held and self._waiting_guaranteed > self._buffer_rows // 2:
+    def _refuse(self, columns: Columns, verdict: npt.NDArray[np.int8], routed: Bools) -> None:
+        future, old = verdict == Verdict.FUTURE, verdict == Verdict.TOO_OLD
+        unrouted = ~(future | old | routed)
+        self.counters.quarantined += int(future.sum() + old.sum())
+        self.counters.unrouted += int(unrouted.sum())
+        for reason, refused in (("time_in_future", future), ("time_too_old", old), ("no_supply_period", unrouted)):
+            rows = np.flatnonzero(refused).tolist()
+            room = self._quarantine.room
+            for row in rows[:room]:
+                self._put_aside(
+                    int(columns.slots[row]),
+                    columns.readings[row],
+                    int(columns.arrival_us[row]),
+                    reason,
+                    f"module time {int(columns.time_us[row]) / 1e6:.3f}",
+                )
+            self._quarantine.count(reason, len(rows[room:]))
+
+    def _quarantine_all(
+        self,
+        slots: Sequence[int],
+        readings: Sequence[Reading],
+        arrival_us: npt.NDArray[np.int64],
+        before: IngestCounters,
+    ) -> None:
+        """What to do with a chunk that failed; its batches are acknowledged with the next commit all the same."""
+        # Some of them may have been counted before it failed.
+        self.counters.unrouted = before.unrouted
+        self.counters.withheld_by_consent = before.withheld_by_consent
+        self.counters.quarantined = before.quarantined + len(readings)
+        room = self._quarantine.room
+        for slot, reading, arrival in list(zip(slots, readings, arrival_us.tolist(), strict=True))[:room]:
+            self._put_aside(slot, reading, arrival, "bug", "")
+        self._quarantine.count("bug", len(readings[room:]))
+
+    def _put_aside(self, slot: int, reading: Reading, arrival_us: int, reason: str, detail: str) -> None:
+        self._quarantine.put(
+            arrival_us, self._directory.serial(slot), "tele", reason, detail, msgspec.json.encode(reading)
+        )
+
+    def _tell_fault(self, what: str, error: Exception) -> None:
+        self.counters.faults += 1
+        if time.monotonic() - self._fault_told_at >= _TELL_FAULT_EACH_S:
+            self._fault_told_at = time.monotonic()
+            log.error("%s", what, exc_info=error)
+
+    def _hold_when_full(self) -> None:
+        if not self._held and max(self._waiting_guaranteed, self._promised) > self._buffer_rows // 2:
             self._held = True
             self.hold_guaranteed(True)
+
+    def _bound(self) -> None:
+        self._hold_when_full()
         if self._waiting <= self._buffer_rows:
             return
         if not self._shedding:

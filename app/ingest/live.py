@@ -9,6 +9,9 @@ from app.ingest.columns import Columns
 from app.ingest.directory import grown
 
 RING_SECONDS = 300
+# A module's clock may be this far ahead and its power still be shown; further ahead would end what the ring remembers.
+_AHEAD_SECONDS = 5
+_RING_ROWS = RING_SECONDS + _AHEAD_SECONDS
 _UNKNOWN_RSSI = 0
 _ARRAYS = {
     "time_us": (np.int64, 0),
@@ -45,8 +48,8 @@ class LiveState:
         for name, (kind, fill) in _ARRAYS.items():
             setattr(self, name, np.full(0, fill, kind))
         # One row a second, cleared when the second begins anew.
-        self._ring = np.zeros((RING_SECONDS, 0), np.float32)
-        self._ring_second = np.zeros(RING_SECONDS, np.int64)
+        self._ring = np.zeros((_RING_ROWS, 0), np.float32)
+        self._ring_second = np.zeros(_RING_ROWS, np.int64)
 
     def update(self, columns: Columns, timely: npt.NDArray[np.bool_], personal: npt.NDArray[np.bool_]) -> None:
         """Take the timely readings.
@@ -84,7 +87,7 @@ class LiveState:
             return np.full(RING_SECONDS, np.nan, np.float32)
         second = now_us // 1_000_000
         seconds = np.arange(second - RING_SECONDS + 1, second + 1)
-        at = seconds % RING_SECONDS
+        at = seconds % _RING_ROWS
         return np.where(self._ring_second[at] == seconds, self._ring[at, slot], np.float32(np.nan))
 
     def _put_known(self, name: str, columns: Columns, rows: npt.NDArray[np.intp]) -> None:
@@ -98,17 +101,18 @@ class LiveState:
 
     def _ring_put(self, columns: Columns, allowed: npt.NDArray[np.bool_]) -> None:
         second = columns.time_us // 1_000_000
-        recent = allowed & (columns.arrival_us // 1_000_000 - second < RING_SECONDS) & (columns.power_kind != 0)
+        age = columns.arrival_us // 1_000_000 - second
+        recent = allowed & (age < RING_SECONDS) & (age >= -_AHEAD_SECONDS) & (columns.power_kind != 0)
         rows = np.flatnonzero(recent)
         second = second[rows]
         for begun in np.unique(second):
-            at = begun % RING_SECONDS
+            at = begun % _RING_ROWS
             if begun > self._ring_second[at]:
                 self._ring[at] = np.nan
                 self._ring_second[at] = begun
-        current = second == self._ring_second[second % RING_SECONDS]
+        current = second == self._ring_second[second % _RING_ROWS]
         rows, second = rows[current], second[current]
-        self._ring[second % RING_SECONDS, columns.slots[rows]] = columns.power[rows]
+        self._ring[second % _RING_ROWS, columns.slots[rows]] = columns.power[rows]
 
     def reserve(self, size: int) -> None:
         """Make room for this many modules at once, rather than growing under load."""
@@ -117,6 +121,6 @@ class LiveState:
         self._capacity = max(1024, size + size // 4)
         for name, (_kind, fill) in _ARRAYS.items():
             setattr(self, name, grown(getattr(self, name), self._capacity, fill))
-        ring = np.full((RING_SECONDS, self._capacity), np.nan, np.float32)
+        ring = np.full((_RING_ROWS, self._capacity), np.nan, np.float32)
         ring[:, : self._ring.shape[1]] = self._ring
         self._ring = ring

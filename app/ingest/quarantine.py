@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 # A flood of garbage must not become a flood of writes: above this many between two flushes, messages are only counted.
 _MOST_PENDING = 500
 _LONGEST_PAYLOAD = 4096
+# Somebody who reads the file holds up the journal's writer thread no longer than this.
+_LONGEST_WAIT_S = 1.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS refused (
     id INTEGER PRIMARY KEY,
@@ -55,8 +57,17 @@ class Quarantine:
     def put(self, arrival_us: int, module: str, kind: str, reason: str, detail: str, payload: bytes) -> None:
         """Count a refusal, and keep it unless too many came since the last flush."""
         self.counts[reason] += 1
-        if len(self._pending) < _MOST_PENDING and self._most_rows:
+        if self.room > 0:
             self._pending.append(RefusedMessage(arrival_us, module, kind, reason, detail, payload[:_LONGEST_PAYLOAD]))
+
+    @property
+    def room(self) -> int:
+        """How many more messages are kept until the next flush; for those above it `count` is enough."""
+        return _MOST_PENDING - len(self._pending) if self._most_rows else 0
+
+    def count(self, reason: str, messages: int) -> None:
+        """Count refusals of which nothing is kept."""
+        self.counts[reason] += messages
 
     def take_pending(self) -> list[RefusedMessage]:
         """The messages to be stored next."""
@@ -74,7 +85,7 @@ class Quarantine:
                 database.execute(
                     "DELETE FROM refused WHERE id <= (SELECT max(id) FROM refused) - ?", (self._most_rows,)
                 )
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             if not self._failed:
                 log.error("quarantine can not be written, refused messages are only counted: %s", error)
             self._failed = True
@@ -100,7 +111,7 @@ class _opened:  # noqa: N801 - reads as a verb at its uses
         self._path = path
 
     def __enter__(self) -> sqlite3.Connection:
-        self._database = sqlite3.connect(self._path)
+        self._database = sqlite3.connect(self._path, timeout=_LONGEST_WAIT_S)
         self._database.execute(_SCHEMA)
         return self._database
 

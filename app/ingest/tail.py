@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
+from app.stores.errors import StoreUnavailable
 from app.stores.journal.journal import Segment
 
 # Sealed rows held in memory; when the series store stalls, older segments are read from disk instead.
@@ -25,6 +27,7 @@ class Tail:
         self._read_segment = read_segment
         self._lock = threading.Lock()
         self._open: Rows = []
+        # None: to be read from disk.
         self._sealed: dict[Segment, Rows | None] = {}
 
     def add(self, tables: Mapping[str, pa.RecordBatch]) -> None:
@@ -32,14 +35,17 @@ class Tail:
         with self._lock:
             self._open.extend(tables.items())
 
-    def seal(self, segments: Sequence[Segment]) -> None:
-        """The open rows now stand in these segments; more than one when a failed sync made the journal change files."""
+    def seal(self, segments: Sequence[Segment], *, whole: bool = True) -> None:
+        """The open rows now stand in these segments, oldest first.
+
+        Which segment a row stands in is known when there is one segment and `whole` says that it has no others; else
+        (a failed sync made the journal change files, or the hub gave up on rows that reached the disk after all) the
+        segments are read from disk.
+        """
         with self._lock:
             rows, self._open = self._open, []
-            for segment in segments[:-1]:
-                self._sealed[segment] = None
-            # The rows of all of them are kept with the last, and leave with it.
-            self._sealed[segments[-1]] = rows if len(segments) == 1 else None
+            for segment in segments:
+                self._sealed[segment] = rows if whole and len(segments) == 1 else None
             self._spill()
 
     def add_segment(self, segment: Segment) -> None:
@@ -59,7 +65,10 @@ class Tail:
             self._sealed.pop(segment, None)
 
     def batches(self, table: str) -> list[pa.RecordBatch]:
-        """Every batch of a table that the series store may not have yet, in order of commit."""
+        """Every batch of a table that the series store may not have yet, in order of commit.
+
+        Raises StoreUnavailable when a segment that is not archived can not be read.
+        """
         with self._lock:
             sealed = list(self._sealed.items())
             newest = list(self._open)
@@ -71,7 +80,9 @@ class Tail:
     def _from_disk(self, segment: Segment) -> Rows:
         try:
             return list(self._read_segment(segment))
-        except FileNotFoundError:
+        except StoreUnavailable as problem:
+            if problem.errno != errno.ENOENT:
+                raise
             # Archived and removed since we looked: its rows are in the store.
             return []
 

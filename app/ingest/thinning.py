@@ -10,44 +10,53 @@ import numpy.typing as npt
 
 from app.domain.keys import CollectionLevel
 from app.ingest.directory import grown
+from app.ingest.runs import Runs
+
+Bools = npt.NDArray[np.bool_]
+Int64s = npt.NDArray[np.int64]
 
 _TEN_MINUTES_US = 600_000_000
-_DAY_US = 86_400_000_000
+# Civil days begin on a quarter of an hour in every zone of today: within one, all moments are of the same day.
+_QUARTER_US = 900_000_000
 
 
 class Thinning:
     """Keeps of a module at a coarser level the first reading of each 10 minutes or civil day.
 
-    Its index differences remain at that level.
+    Its index differences remain at that level. A reading from before the newest kept one is not written.
 
     What was kept last is remembered in memory only: after a restart one more reading of the running period is kept.
     """
 
     def __init__(self, time_zone: str) -> None:
         self._zone = zoneinfo.ZoneInfo(time_zone)
-        self._last_period = np.full(0, -1, np.int64)
+        # By slot, and apart by level: their periods are numbered differently.
+        self._newest = {
+            level: np.full(0, -1, np.int64) for level in (CollectionLevel.TEN_MINUTES, CollectionLevel.DAILY)
+        }
 
-    def kept(
-        self, slots: npt.NDArray[np.intp], time_us: npt.NDArray[np.int64], levels: npt.NDArray[np.int8]
-    ) -> npt.NDArray[np.bool_]:
-        """Which readings may be written; all of a home at 1 s, none of one without consent."""
-        kept: npt.NDArray[np.bool_] = levels == CollectionLevel.SECOND
-        coarse = np.flatnonzero((levels == CollectionLevel.TEN_MINUTES) | (levels == CollectionLevel.DAILY))
-        if len(coarse):
-            self._grow(int(slots.max()) + 1)
-            for row in coarse:
-                period = self._period(int(time_us[row]), int(levels[row]))
-                if period > self._last_period[slots[row]]:
-                    self._last_period[slots[row]] = period
-                    kept[row] = True
+    def kept(self, slots: npt.NDArray[np.intp], time_us: Int64s, levels: npt.NDArray[np.int8], given: Bools) -> Bools:
+        """Which of the `given` readings may be written; all of a home at 1 s, none of one without consent."""
+        kept: Bools = given & (levels == CollectionLevel.SECOND)
+        for level, newest in self._newest.items():
+            rows = np.flatnonzero(given & (levels == level))
+            if len(rows):
+                kept[rows] = self._first_of_period(level, newest, slots[rows], time_us[rows])
         return kept
 
-    def _period(self, time_us: int, level: int) -> int:
-        if level == CollectionLevel.TEN_MINUTES:
-            return time_us // _TEN_MINUTES_US
-        local = dt.datetime.fromtimestamp(time_us / 1e6, self._zone)
-        return local.toordinal() * (_DAY_US // _TEN_MINUTES_US)
+    def _first_of_period(
+        self, level: CollectionLevel, newest: Int64s, slots: npt.NDArray[np.intp], time_us: Int64s
+    ) -> Bools:
+        size = int(slots.max()) + 1
+        if size > len(newest):
+            newest = self._newest[level] = grown(newest, max(1024, 2 * size), -1)
+        period = time_us // _TEN_MINUTES_US if level is CollectionLevel.TEN_MINUTES else self._civil_days(time_us)
+        runs = Runs(slots)
+        first: Bools = period > runs.highest_before(period, newest)
+        runs.update_highest(period, newest)
+        return first
 
-    def _grow(self, size: int) -> None:
-        if size > len(self._last_period):
-            self._last_period = grown(self._last_period, max(1024, 2 * size), -1)
+    def _civil_days(self, time_us: Int64s) -> Int64s:
+        quarters, which = np.unique(time_us // _QUARTER_US, return_inverse=True)
+        days = [dt.datetime.fromtimestamp(int(quarter) * 900, self._zone).toordinal() for quarter in quarters]
+        return np.array(days, np.int64)[which]

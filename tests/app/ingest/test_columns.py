@@ -84,7 +84,7 @@ def test_the_golden_example_fills_a_lean_row():
 
 def test_registers_of_chosen_rows():
     columns = columns_of(Reading(registers_wh={1: 100, 2: 200}), Reading(), Reading(registers_wh={1: 101}))
-    batch = register_batch(columns, np.array([7, 8, 9]), np.zeros(3, np.int8), [0, 1, 2])
+    batch = register_batch(columns, np.array([7, 8, 9]), np.zeros(3, np.int8), np.array([0, 1, 2]))
 
     assert [(row["key"], row["register"], row["drawn_wh"]) for row in batch.to_pylist()] == [
         (7, 1, 100),
