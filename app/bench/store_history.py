@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.bench.realistic import RealisticFleet
-from app.domain.resolution import DAY_US, HOUR_US
+from app.domain.resolution import DAY_US, HOUR_US, TEN_MIN_US
 from app.stores.series.delta.files import CommitLabel
 from app.stores.series.delta.output import FileWriter
 from app.stores.series.delta.table import SeriesTable
+from app.stores.series.delta_store import STATE_FOLDER
 from app.stores.series.schema import RAW, UTC_MICROSECONDS
+from app.stores.series.tiering import Level, TierState
 from app.stores.storage import Storage
 
 # Files as the second level of merging leaves them: an hour of a small fleet.
@@ -55,6 +57,10 @@ def make_day(folder: Path, modules: int, commits: int, end_us: int) -> Sequence[
         while table.version < commits * (hour + 1) // hours:
             table.append(RAW.empty_table(), label=CommitLabel(_LABEL, table.version + 1))
     table.close()
+    # Roll-ups of these readings were made long ago: the bench is not about making them.
+    state = TierState(folder.parent / STATE_FOLDER)
+    state.advance({Level.TEN_MIN: end_us - end_us % TEN_MIN_US})
+    state.close()
     return [int(key) for key in fleet.keys]
 
 
