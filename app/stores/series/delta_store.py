@@ -81,6 +81,10 @@ class DeltaSeriesStore:
         """See SeriesStore."""
         return self._intake.append(CommitLabel(label.journal_id, label.number), tables)
 
+    def newest_label(self, journal_id: str) -> int:
+        """The highest number appended of a journal's segments, -1 for none: the journal must not give it again."""
+        return max((-1 if (found := table.last_label(journal_id)) is None else found) for _spec, table in self._tables)
+
     def note_fleet(self, rows: pa.Table) -> None:
         """Takes FLEET rows as summed up live: shown until the roll-up has made them from raw, never stored."""
         self._fleet.note(rows)

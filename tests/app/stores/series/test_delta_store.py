@@ -54,6 +54,15 @@ def put(store: Any, number: int, rows: list[Any]) -> bool:
     return appended
 
 
+def test_the_newest_label_of_a_journal_is_known_also_after_a_restart(opened: Any) -> None:
+    store = opened()
+    put(store, 7, [second_row(1, 0)])
+    store.append(SegmentLabel("another", 99), {"raw": raw_table([second_row(1, 1)])})
+    store.close()
+
+    assert [opened().newest_label(journal) for journal in ("journal", "another", "unknown")] == [7, 99, -1]
+
+
 def received(store: Any, resolution: Resolution, key: int = 1) -> list[int]:
     counts: list[int] = store.read(key, *ALL, resolution).column("received").to_pylist()
     return counts
