@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator
 
@@ -11,6 +12,8 @@ import uvicorn
 from litestar import Litestar
 
 from app.domain.errors import EnvironmentFault
+
+log = logging.getLogger(__name__)
 
 
 class ApiServer:
@@ -34,6 +37,7 @@ class ApiServer:
                 f"the API can not listen on {self._host} port {self._port}: {error.strerror}; choose with --api-port"
             ) from error
         self._task = asyncio.create_task(self._server.serve([self._socket]), name="api")
+        self._task.add_done_callback(_tell_failure)
         address: tuple[str, int] = self._socket.getsockname()[:2]
         return address
 
@@ -42,10 +46,16 @@ class ApiServer:
         if self._task is None:
             return
         self._server.should_exit = True
-        try:
-            await asyncio.wait_for(self._task, 2.0)
-        except TimeoutError:
+        done, _running = await asyncio.wait([self._task], timeout=2.0)
+        if not done:
             self._server.force_exit = True
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("the API ended, it is back with the next start", exc_info=error)
 
 
 class _Server(uvicorn.Server):

@@ -10,7 +10,6 @@ from app.protocol.messages import Message, State
 from app.protocol.topics import Kind
 from app.stores.registry.records import ModuleFacts
 from app.stores.registry.registry import Registry
-from broker.engine import ClientInfo
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +21,6 @@ class Births:
     """Remembers the newest facts of each module until the next write; one that says the same again costs nothing."""
 
     def __init__(self, registry: Registry) -> None:
-        self.connected = 0
         self._registry = registry
         self._waiting: dict[str, ModuleFacts] = {}
         self._written: dict[str, ModuleFacts] = {}
@@ -34,10 +32,6 @@ class Births:
         facts = ModuleFacts(message.period_ms, message.firmware, message.hardware, message.meter_serial)
         if facts != self._written.get(serial):
             self._waiting[serial] = facts
-
-    def on_connection(self, _client: ClientInfo, cause: str | None) -> None:
-        """A client came (cause None) or left."""
-        self.connected += 1 if cause is None else -1
 
     async def run(self) -> None:
         """Write what waits, until cancelled."""

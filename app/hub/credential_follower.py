@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 from app.domain.errors import WattdeckError
 from app.hub.authenticator import CredentialTable, RegistryAuthenticator
+from app.hub.catching_up import CatchingUp
 from app.stores.registry.records import Change, CredentialsChanged
 from app.stores.registry.registry import Registry
 from broker.engine import Engine
@@ -27,22 +29,35 @@ class CredentialFollower:
         self.authenticator = RegistryAuthenticator(
             CredentialTable(registry.credential_rows()), allow_anonymous=allow_anonymous
         )
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._engine: Engine | None = None
+        self._changed: set[str] = set()
+        self._reload = False
+        self._catching_up = CatchingUp(
+            "credentials",
+            self._catch_up,
+            failing="changed credentials can not be read from the registry, the old ones stay in force",
+        )
 
     def follow(self, engine: Engine) -> None:
         """From now on take over each change; call it on the loop."""
+        self._engine = engine
         loop = asyncio.get_running_loop()
 
         def on_change(change: Change) -> None:
             # Called in whatever thread changed the registry.
             if isinstance(change, CredentialsChanged):
-                loop.call_soon_threadsafe(self._begin, engine, change.usernames)
+                loop.call_soon_threadsafe(self._note_changed, change.usernames)
 
         self._registry.subscribe(on_change)
 
-    def reload(self, engine: Engine) -> None:
+    def reload(self) -> None:
         """Read every credential anew: another process has changed the registry."""
-        self._begin(engine, None)
+        self._reload = True
+        self._catching_up.ask()
+
+    async def stop(self) -> None:
+        """Give up what is being read."""
+        await self._catching_up.stop()
 
     async def run(self) -> None:
         """Write now and then who has connected, until cancelled."""
@@ -57,23 +72,26 @@ class CredentialFollower:
             except WattdeckError as error:
                 log.warning("when credentials were used last could not be written: %s", error)
 
-    def _begin(self, engine: Engine, usernames: tuple[str, ...] | None) -> None:
-        task = asyncio.get_running_loop().create_task(self._take(engine, usernames), name="credentials")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _note_changed(self, usernames: Sequence[str]) -> None:
+        self._changed.update(usernames)
+        self._catching_up.ask()
 
-    async def _take(self, engine: Engine, usernames: tuple[str, ...] | None) -> None:
+    async def _catch_up(self) -> None:
+        changed, self._changed = self._changed, set()
+        everything, self._reload = self._reload, False
         try:
-            if usernames is None:
+            if everything:
                 revoked = await self._take_all()
             else:
-                rows = await asyncio.to_thread(self._registry.credential_rows, usernames)
-                revoked = self.authenticator.replace(usernames, rows)
-        except WattdeckError as error:
-            log.error("changed credentials could not be read, the old ones stay in force: %s", error)
-            return
+                rows = await asyncio.to_thread(self._registry.credential_rows, sorted(changed))
+                revoked = self.authenticator.replace(changed, rows)
+        except BaseException:
+            self._changed |= changed
+            self._reload |= everything
+            raise
+        assert self._engine is not None
         for subject in revoked:
-            engine.disconnect(subject, "credential changed")
+            self._engine.disconnect(subject, "credential changed")
 
     async def _take_all(self) -> list[str]:
         """A whole fleet's table is built beside the loop, then exchanged."""

@@ -23,6 +23,7 @@ from app.hub.loop_lag import LoopLag
 from app.hub.roster import Roster
 from app.hub.serial_meters import SerialMeters
 from app.hub.statistics import Statistics
+from app.hub.supervisor import Supervisor
 from app.hub.version import VERSION
 from app.ingest.archiver import Archiver
 from app.ingest.committer import CommitRules, Committer
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 _MEGABYTE = 1_000_000
 # What waits in the journal at the end gets this long to reach the series store; the rest is replayed at the next start.
 STOP_ARCHIVE_S = 10.0
+# A commit takes milliseconds; on a disk that stalls, senders of what is not durable send it again.
+STOP_FLUSH_S = 5.0
 
 
 def wall_clock_us() -> int:
@@ -61,6 +64,8 @@ class RunningHub:
     addresses: Mapping[str, tuple[str, int]]
     statistics: Callable[[], Mapping[str, float]]
     reload: Callable[[], None]
+    # Done when nothing can be stored any more by a fault of ours: the hub must be ended.
+    failure: asyncio.Future[None]
 
 
 @contextlib.asynccontextmanager
@@ -72,16 +77,19 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
     """
     async with contextlib.AsyncExitStack() as stack:
         failpoints = FailPoints.from_environment(os.environ)
+        supervisor = Supervisor()
         registry = stack.enter_context(Registry.open(settings.registry.url or directory.registry))
         modules = ModuleDirectory()
         roster = Roster(registry, modules, default_zone=settings.store.time_zone)
         roster.load()
         roster.follow()
+        stack.push_async_callback(roster.stop)
 
         journal = Journal.open(directory.journal, INGESTED, failpoints)
         tail = Tail(journal.read)
         store = _open_store(directory, settings, roster, tail, failpoints)
         stack.callback(store.close)
+        journal.skip_numbers(store.newest_label(journal.journal_id))
         archiver = Archiver(journal, store, tail, now_us=wall_clock_us, upkeep_each_s=settings.store.upkeep_seconds)
         archiver.start()
         stack.callback(archiver.stop, STOP_ARCHIVE_S)
@@ -94,8 +102,7 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
         committer = Committer(
             journal, ingest, quarantine, tail, _commit_rules(settings), disk=directory.root, on_sealed=archiver.put
         )
-        committing = asyncio.create_task(committer.run(), name="committer")
-        stack.push_async_callback(_stop_committer, committer, committing)
+        stack.push_async_callback(_stop_committer, committer, supervisor.vital("committer", committer.run()))
 
         births = Births(registry)
         source = MqttSource(
@@ -104,40 +111,53 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
             quarantine,
             serial_of=modules.serial,
             on_message=births.on_message,
-            on_connection=births.on_connection,
             adopt=roster.adopt if _adopts(settings) else None,
         )
         roster.on_adopted.append(source.adopted)
         credentials = CredentialFollower(registry, allow_anonymous=settings.broker.allow_anonymous)
         engine = build_engine(settings, directory, credentials.authenticator, source)
         credentials.follow(engine)
-        ingest.hold_guaranteed = engine.hold_guaranteed
+        stack.push_async_callback(credentials.stop)
         try:
             await engine.start()
         except OSError as error:
             raise EnvironmentFault(f"the broker can not listen: {error.strerror or error}; see --mqtt-port") from error
         stack.push_async_callback(_stop_engine, engine, committer)
+        ingest.hold_guaranteed = engine.hold_guaranteed
+        source.forget_topics = engine.forget_topics
 
         meters = SerialMeters(settings.serial.url, directory.serial, roster, modules, ingest)
         roster.on_adopted.append(meters.adopted)
         meters.start()
-        stack.callback(meters.stop)
+        stack.push_async_callback(meters.stop)
         lag = LoopLag()
-        for task in (lag.run(), births.run(), fleet.run(), credentials.run()):
-            stack.push_async_callback(_cancel, asyncio.create_task(task))
+        for name, run in (
+            ("lag", lag.run),
+            ("births", births.run),
+            ("fleet", fleet.run),
+            ("used credentials", credentials.run),
+        ):
+            supervisor.lasting(name, run)
+        stack.push_async_callback(supervisor.stop)
 
-        statistics = Statistics(ingest, committer, archiver, journal, quarantine, engine, source, modules, meters, lag)
+        statistics = Statistics(
+            ingest, committer, archiver, journal, quarantine, engine, source, modules, meters, lag, supervisor
+        )
+
+        def takes_readings() -> bool:
+            return committer.failing_since is None and not supervisor.failure.done()
+
         api = ApiServer(
-            make_app(VERSION, statistics.now, lambda: True), settings.listen.api_host, settings.listen.api_port
+            make_app(VERSION, statistics.now, takes_readings), settings.listen.api_host, settings.listen.api_port
         )
         api_address = await api.start()
         stack.push_async_callback(api.stop)
 
         def reload() -> None:
             roster.reload()
-            credentials.reload(engine)
+            credentials.reload()
 
-        yield RunningHub({**engine.addresses(), "api": api_address}, statistics.now, reload)
+        yield RunningHub({**engine.addresses(), "api": api_address}, statistics.now, reload, supervisor.failure)
 
 
 def _open_store(
@@ -188,17 +208,13 @@ def _adopts(settings: Settings) -> bool:
 
 
 async def _stop_engine(engine: Engine, committer: Committer) -> None:
-    # What was taken is answered before its connections close.
-    await committer.flush()
+    # What was taken is answered before its connections close; a disk that stalls must not keep them open for ever.
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(committer.flush(), STOP_FLUSH_S)
     await engine.stop()
 
 
 async def _stop_committer(committer: Committer, running: asyncio.Task[None]) -> None:
     committer.stop()
-    await running
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    # Its failure was told when it happened.
+    await asyncio.wait([running])

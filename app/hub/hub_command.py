@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run until SIGTERM or Ctrl-C; 0 when everything was sealed."""
+    """Run until SIGTERM or Ctrl-C; 0 when everything was sealed, 1 when the hub ended by a fault of ours."""
     settings = load_settings(
         args.data,
         flags={
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock) -> int:
     from app.hub.hub import running_hub  # noqa: PLC0415 - the stores' libraries take a second to import; mistakes show before
 
-    async def main() -> None:
+    async def main() -> int:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for name in ("SIGTERM", "SIGINT"):
@@ -72,16 +72,17 @@ def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock) -> in
         async with running_hub(directory, settings) as hub:
             if hasattr(signal, "SIGHUP"):
                 loop.add_signal_handler(signal.SIGHUP, hub.reload)
+            hub.failure.add_done_callback(lambda _failure: stopping.set())
             lock.say(hub.addresses)
             for name, (host, port) in hub.addresses.items():
                 print(f"listening {name} {host} {port}")
             print("ready", flush=True)
             await stopping.wait()
             log.info("stopping")
+        return 1 if hub.failure.done() else 0
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(main())
-    return 0
+        return runner.run(main())
 
 
 def _log_to_stderr(level: str) -> None:

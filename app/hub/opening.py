@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from app.domain.settings import Settings
 from app.hub.data_directory import DataDirectory
-from app.hub.roster import RegistryFacts
+from app.hub.registry_facts import RegistryFacts
 from app.stores.registry.registry import Registry
 from app.stores.series.disk_reader import DiskReader, open_reader
 

@@ -18,7 +18,7 @@ from app.stores.registry.records import ModuleKind
 log = logging.getLogger(__name__)
 
 METER = Template(kind=ModuleKind.METER, dialect="tic", period_ms=None)
-# Readings that wait until their meter is registered (one fsync); a meter sends about one a second.
+# Readings that wait until their meter is registered (one fsync); a meter sends about one a second. The oldest are shed.
 MOST_WAITING = 600
 
 
@@ -31,6 +31,7 @@ class SerialMeters:
         self._modules = modules
         self._ingest = ingest
         self._waiting: list[MeterReading] = []
+        self._shed = 0
         self._handoff = Handoff(self._wake)
         self._source = SerialSource(url, self._handoff.put, state_path=state_path) if url else None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -41,10 +42,11 @@ class SerialMeters:
         if self._source is not None:
             self._source.start()
 
-    def stop(self) -> None:
-        """Close the port."""
+    async def stop(self) -> None:
+        """Close the port; what was read is taken."""
         if self._source is not None:
-            self._source.stop()
+            await asyncio.to_thread(self._source.stop)
+            self._drain()
 
     def adopted(self) -> None:
         """The registry changed: a meter may have its slot now."""
@@ -53,8 +55,10 @@ class SerialMeters:
             self._take(reading)
 
     def counters(self) -> Mapping[str, float]:
-        """The reader's counters, none without a port."""
-        return {**self._source.counters(), "readings_shed": self._handoff.shed} if self._source is not None else {}
+        """The reader's counters, and the readings that were shed here; none without a port."""
+        if self._source is None:
+            return {}
+        return {**self._source.counters(), "readings_shed": self._handoff.shed + self._shed}
 
     def _wake(self) -> None:
         # On the reader's thread.
@@ -70,6 +74,8 @@ class SerialMeters:
         if slot is not None:
             self._ingest.take([slot], [reading.reading], reading.arrival_us)
             return
-        if len(self._waiting) < MOST_WAITING:
-            self._waiting.append(reading)
+        self._waiting.append(reading)
+        if len(self._waiting) > MOST_WAITING:
+            del self._waiting[0]
+            self._shed += 1
         self._roster.adopt(reading.meter_serial, METER)

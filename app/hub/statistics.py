@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from app.hub.loop_lag import LoopLag
 from app.hub.serial_meters import SerialMeters
+from app.hub.supervisor import Supervisor
 from app.ingest.archiver import Archiver
 from app.ingest.committer import Committer
 from app.ingest.directory import ModuleDirectory
@@ -32,6 +33,7 @@ class Statistics:
         modules: ModuleDirectory,
         meters: SerialMeters,
         lag: LoopLag,
+        supervisor: Supervisor,
     ) -> None:
         self._ingest = ingest
         self._committer = committer
@@ -43,6 +45,7 @@ class Statistics:
         self._modules = modules
         self._meters = meters
         self._lag = lag
+        self._supervisor = supervisor
 
     def now(self) -> dict[str, float]:
         """All of them; counters since the start, gauges now."""
@@ -52,14 +55,17 @@ class Statistics:
             **_prefixed("commit", dataclasses.asdict(self._committer.counters)),
             "commit.failing": float(self._committer.failing_since is not None),
             **_prefixed("archive", dataclasses.asdict(self._archiver.counters)),
+            "archive.failing": float(self._archiver.failing),
             "archive.waiting_segments": self._archiver.waiting,
             **_prefixed("journal", dataclasses.asdict(self._journal.counters)),
             "journal.bytes": self._journal.size_bytes,
             **_prefixed("broker", self._engine.counters()),
             **_prefixed("messages", self._source.counts),
+            "messages.waiting_for_adoption": self._source.postponed,
             **_prefixed("refused", self._quarantine.counts),
             **_prefixed("serial", self._meters.counters()),
             "modules.known": len(self._modules),
+            "hub.task_faults": self._supervisor.faults,
             "loop.lag_p50_ms": self._lag.percentile_ms(50),
             "loop.lag_p99_ms": self._lag.percentile_ms(99),
         }

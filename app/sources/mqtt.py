@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -51,8 +52,12 @@ class ModuleHandle:
         self.slot = slot
 
 
-# Batches that wait for their modules to be registered; more are refused like those of any unknown module.
-MOST_POSTPONED = 1000
+# What waits for its module to be registered (a second or two of a fleet that comes for the first time); above either,
+# messages are refused like those of any unknown module.
+MOST_POSTPONED = 100_000
+MOST_POSTPONED_BYTES = 64_000_000
+# Of those, so many are taken in one turn of the loop once they may be: one or two milliseconds.
+_POSTPONED_AT_ONCE = 500
 
 
 class MqttSource:
@@ -66,7 +71,6 @@ class MqttSource:
         *,
         serial_of: Callable[[int], str],
         on_message: Callable[[str, int, Kind, Message, int], None],
-        on_connection: Callable[[ClientInfo, str | None], None],
         adopt: Callable[[str], None] | None = None,
     ) -> None:
         """`on_message` gets serial, slot, kind, message and arrival_us.
@@ -74,15 +78,22 @@ class MqttSource:
         With `adopt`, unknown modules are registered: it is told the serial, and their messages wait for `adopted`.
         """
         self.counts: collections.Counter[str] = collections.Counter()
+        # Have the engine ask `open_topic` again: readings whose handle became a slot take the short way then.
+        self.forget_topics: Callable[[], None] = lambda: None
         self._find_slot = find_slot
         self._readings = readings
         self._refusals = refusals
         self._serial_of = serial_of
         self._on_message = on_message
-        self._on_connection = on_connection
         self._adopt = adopt
-        self._unknown: list[ModuleHandle] = []
-        self._postponed: list[Batch] = []
+        self._handles_grew_old = False
+        self._postponed: collections.deque[_Postponed] = collections.deque()
+        self._postponed_bytes = 0
+
+    @property
+    def postponed(self) -> int:
+        """Messages that wait for their module to be registered."""
+        return len(self._postponed)
 
     def open_topic(self, client: ClientInfo, topic: str) -> object | None:  # noqa: ARG002 - the engine has checked the client's rights
         """The slot for readings, a ModuleHandle for the rest, None for topics that are not our modules'."""
@@ -92,20 +103,11 @@ class MqttSource:
         slot = self._find_slot(parsed.serial)
         if slot is not None and parsed.kind is Kind.TELE:
             return slot
-        handle = ModuleHandle(parsed, slot)
-        if slot is None and self._adopt is not None:
-            self._unknown.append(handle)
-            self._adopt(parsed.serial)
-        return handle
+        return ModuleHandle(parsed, slot)
 
     def adopted(self) -> None:
-        """Unknown modules may be registered by now: take what waited for them."""
-        for handle in self._unknown:
-            handle.slot = self._find_slot(handle.serial)
-        self._unknown = [handle for handle in self._unknown if handle.slot is None]
-        postponed, self._postponed = self._postponed, []
-        for batch in postponed:
-            self.accept(batch)
+        """Unknown modules may be registered by now: take what waited for them, on the running loop."""
+        self._take_postponed(len(self._postponed))
 
     def accept(self, batch: Batch) -> None:
         """Decode a batch; never raises for what is in it."""
@@ -123,38 +125,83 @@ class MqttSource:
         self._accept_singly(batch, guaranteed)
 
     def client_connected(self, client: ClientInfo) -> None:
-        """Tell who came."""
-        self._on_connection(client, None)
+        """Nothing to do: a module is what publishes."""
 
     def client_disconnected(self, client: ClientInfo, cause: str) -> None:
-        """Tell who left, and why."""
-        self._on_connection(client, cause)
+        """Nothing to do: the last will tells of it."""
 
     def _accept_singly(self, batch: Batch, guaranteed: Batch | None) -> None:
-        if self._unknown and len(self._postponed) < MOST_POSTPONED and self._waits(batch):
-            self._postponed.append(batch)
-            return
-        slots: list[int] = []
-        readings: list[Reading] = []
+        taken = _Taken([], [])
+        waiting: list[tuple[ModuleHandle, bytes]] = []
         for handle, payload in zip(batch.handles, batch.payloads, strict=True):
             if isinstance(handle, int):
-                self._tele(handle, payload, batch.arrival_us, slots, readings)
+                self._tele(handle, payload, batch.arrival_us, taken)
             elif isinstance(handle, ModuleHandle):
-                if handle.slot is None:
-                    self._refusals.put(batch.arrival_us, handle.serial, handle.kind, "unknown_module", "", payload)
-                elif handle.kind is Kind.TELE:
-                    self._tele(handle.slot, payload, batch.arrival_us, slots, readings)
+                if self._is_known(handle):
+                    self._known(handle, payload, batch.arrival_us, taken)
+                elif self._adopt is not None and self._has_room(len(waiting)):
+                    waiting.append((handle, payload))
                 else:
-                    self._other(handle, handle.slot, payload, batch.arrival_us)
-        if readings:
-            self._readings.take(slots, readings, batch.arrival_us, guaranteed=guaranteed)
+                    self._refuse_unknown(handle, payload, batch.arrival_us)
+        if waiting and guaranteed is not None:
+            # Acknowledged once all of it is: what is taken now, and each message that waits.
+            guaranteed = _PartOfBatch(guaranteed, len(waiting) + 1)
+        self._pass_on(taken, batch.arrival_us, guaranteed)
+        for handle, payload in waiting:
+            self._postpone(_Postponed(handle, payload, batch.arrival_us, guaranteed))
+
+    def _pass_on(self, taken: _Taken, arrival_us: int, guaranteed: Batch | None) -> None:
+        if taken.readings:
+            self._readings.take(taken.slots, taken.readings, arrival_us, guaranteed=guaranteed)
         elif guaranteed is not None:
             self._readings.acknowledge_later(guaranteed)
 
-    def _waits(self, batch: Batch) -> bool:
-        return any(isinstance(handle, ModuleHandle) and handle.slot is None for handle in batch.handles)
+    def _has_room(self, more: int) -> bool:
+        return len(self._postponed) + more < MOST_POSTPONED and self._postponed_bytes < MOST_POSTPONED_BYTES
 
-    def _tele(self, slot: int, payload: bytes, arrival_us: int, slots: list[int], readings: list[Reading]) -> None:
+    def _postpone(self, waiting: _Postponed) -> None:
+        self._postponed.append(waiting)
+        self._postponed_bytes += len(waiting.payload)
+        if self._adopt is not None:
+            self._adopt(waiting.handle.serial)
+
+    def _take_postponed(self, count: int) -> None:
+        for _ in range(min(count, len(self._postponed), _POSTPONED_AT_ONCE)):
+            waiting = self._postponed.popleft()
+            self._postponed_bytes -= len(waiting.payload)
+            self._take_one(waiting)
+        if count > _POSTPONED_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._take_postponed, count - _POSTPONED_AT_ONCE)
+        elif self._handles_grew_old:
+            self._handles_grew_old = False
+            self.forget_topics()
+
+    def _take_one(self, waiting: _Postponed) -> None:
+        """A message whose module is registered by now; one whose module still is not waits on."""
+        if not self._is_known(waiting.handle):
+            self._postpone(waiting)
+            return
+        taken = _Taken([], [])
+        self._known(waiting.handle, waiting.payload, waiting.arrival_us, taken)
+        self._pass_on(taken, waiting.arrival_us, waiting.guaranteed)
+
+    def _is_known(self, handle: ModuleHandle) -> bool:
+        if handle.slot is None:
+            handle.slot = self._find_slot(handle.serial)
+            self._handles_grew_old |= handle.slot is not None
+        return handle.slot is not None
+
+    def _known(self, handle: ModuleHandle, payload: bytes, arrival_us: int, taken: _Taken) -> None:
+        assert handle.slot is not None
+        if handle.kind is Kind.TELE:
+            self._tele(handle.slot, payload, arrival_us, taken)
+        else:
+            self._other(handle, handle.slot, payload, arrival_us)
+
+    def _refuse_unknown(self, handle: ModuleHandle, payload: bytes, arrival_us: int) -> None:
+        self._refusals.put(arrival_us, handle.serial, handle.kind, "unknown_module", "", payload)
+
+    def _tele(self, slot: int, payload: bytes, arrival_us: int, taken: _Taken) -> None:
         try:
             decoded = decode_tele(payload)
         except Refused as refusal:
@@ -164,8 +211,8 @@ class MqttSource:
             return
         many = decoded if isinstance(decoded, list) else [decoded]
         self.counts["tele"] += len(many)
-        slots += [slot] * len(many)
-        readings += many
+        taken.slots.extend([slot] * len(many))
+        taken.readings.extend(many)
 
     def _other(self, topic: ModuleHandle, slot: int, payload: bytes, arrival_us: int) -> None:
         if not payload:
@@ -178,3 +225,38 @@ class MqttSource:
         self.counts[topic.kind.value] += 1
         for one in message if isinstance(message, list) else [message]:
             self._on_message(topic.serial, slot, topic.kind, one, arrival_us)
+
+
+class _Taken(NamedTuple):
+    """Readings of one batch and their slots, parallel."""
+
+    slots: list[int]
+    readings: list[Reading]
+
+
+class _Postponed(NamedTuple):
+    """A message whose module is not registered yet; `guaranteed` is told when it is dealt with."""
+
+    handle: ModuleHandle
+    payload: bytes
+    arrival_us: int
+    guaranteed: Batch | None
+
+
+class _PartOfBatch:
+    """A batch that is dealt with in several parts: acknowledged when each of them has acknowledged."""
+
+    def __init__(self, whole: Batch, parts: int) -> None:
+        self.arrival_us = whole.arrival_us
+        # The messages are counted as waiting with the parts that hold them: one each.
+        self.handles: Sequence[object] = whole.handles[:1]
+        self.payloads: Sequence[bytes] = whole.payloads[:1]
+        self.guaranteed: Sequence[bool] = whole.guaranteed[:1]
+        self._whole = whole
+        self._parts = parts
+
+    def acknowledge(self) -> None:
+        """One part is done."""
+        self._parts -= 1
+        if self._parts == 0:
+            self._whole.acknowledge()
