@@ -13,14 +13,15 @@ from tests.app.ingest.readings import NOW_MS, NOW_US, FakeBatch, directory_of, p
 LIMITS = TimeLimits.of(future_minutes=5, raw_days=2, resent_days=31)
 
 
-def make_ingest(tmp_path, directory=None, *, buffer_rows=1_000_000):
+def make_ingest(tmp_path, directory=None, *, buffer_rows=1_000_000, quarantine=None, observers=()):
     return Ingest(
         directory or directory_of(A=periods((11, 0, None)), B=periods((21, 0, None))),
         LiveState(),
-        Quarantine(tmp_path / "quarantine.sqlite", 100),
+        quarantine or Quarantine(tmp_path / "quarantine.sqlite", 100),
         limits=LIMITS,
         time_zone="Europe/Paris",
         buffer_rows=buffer_rows,
+        observers=observers,
     )
 
 
@@ -150,3 +151,70 @@ def test_received_is_the_sum_of_what_became_of_it(tmp_path):
 
     assert counters.received == counters.kept + counters.quarantined + counters.unrouted + counters.withheld_by_consent
     assert (counters.kept, counters.quarantined, counters.unrouted) == (2, 2, 1)
+
+
+class BrokenOnce:
+    """An observer that fails the first time."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, _columns, _kept):
+        self.calls += 1
+        if self.calls == 1:
+            raise LookupError("observer")
+
+
+def test_an_observer_that_fails_costs_no_reading(tmp_path, caplog):
+    ingest = make_ingest(tmp_path, observers=[BrokenOnce()])
+    take(ingest, 3)
+    chunks, _ = ingest.drain()
+
+    assert len(rows(chunks)) == 3
+    assert ingest.counters.faults == 1
+    assert "LookupError" in caplog.text
+
+
+def test_a_chunk_that_can_not_be_made_goes_to_quarantine_and_its_batch_is_answered(tmp_path, caplog):
+    quarantine = Quarantine(tmp_path / "quarantine.sqlite", 100)
+    ingest = make_ingest(tmp_path, quarantine=quarantine)
+    batch = FakeBatch()
+    impossible = Reading(time_ms=NOW_MS, rssi_dbm=10**9)
+    ingest.take([0, 1], [impossible, Reading(time_ms=NOW_MS, seq=5)], NOW_US, guaranteed=batch)
+    chunks, batches = ingest.drain()
+    take(ingest, 2)
+
+    assert (chunks, batches) == ([], [batch])
+    assert quarantine.counts["bug"] == 2
+    assert [(refused.module, refused.reason) for refused in quarantine.take_pending()] == [("A", "bug"), ("B", "bug")]
+    assert len(rows(ingest.drain()[0])) == 2, "the next ones are taken"
+    counters = ingest.counters
+    assert counters.received == counters.kept + counters.quarantined + counters.unrouted + counters.withheld_by_consent
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "Traceback" in caplog.text
+
+
+def test_messages_without_readings_hold_their_senders_back_too(tmp_path):
+    ingest = make_ingest(tmp_path, buffer_rows=100)
+    said = []
+    ingest.hold_guaranteed = said.append
+    for _ in range(6):
+        ingest.acknowledge_later(FakeBatch([0] * 10, [b""] * 10, [True] * 10))
+
+    assert said == [True]
+    chunks, batches = ingest.drain()
+    assert said == [True], "until they are acknowledged"
+    ingest.committed(chunks, batches)
+    assert said == [True, False]
+
+
+def test_a_fleet_whose_clocks_are_wrong_is_counted_and_kept_up_to_the_bound(tmp_path):
+    quarantine = Quarantine(tmp_path / "quarantine.sqlite", 10_000)
+    ingest = make_ingest(tmp_path, quarantine=quarantine)
+    ahead, behind = Reading(time_ms=NOW_MS + 10**9), Reading(time_ms=NOW_MS - 10**9)
+    ingest.take([0] * 3000, [ahead] * 2000 + [behind] * 1000, NOW_US)
+
+    assert ingest.drain()[0] == []
+    assert (quarantine.counts["time_in_future"], quarantine.counts["time_too_old"]) == (2000, 1000)
+    assert len(quarantine.take_pending()) == 500
+    assert ingest.counters.quarantined == 3000

@@ -72,3 +72,14 @@ def test_a_short_frame_clears_nothing():
     assert live.power[0] == 7
     assert live.rssi_dbm[0] == -70
     assert live.time_us[0] == NOW_US + 1_000_000
+
+
+def test_a_clock_that_is_ahead_does_not_end_what_the_others_show():
+    live = LiveState()
+    for second in range(3):
+        updated(live, Reading(time_ms=NOW_MS + second * 1000, apparent_va=100), arrival_us=NOW_US + second * 10**6)
+    updated(live, Reading(time_ms=NOW_MS + 302_000, apparent_va=7), slots=[1], arrival_us=NOW_US + 2 * 10**6)
+
+    assert np.nansum(live.recent_power(0, NOW_US + 2 * 10**6)) == 300
+    updated(live, Reading(time_ms=NOW_MS + 3000, apparent_va=100), arrival_us=NOW_US + 3 * 10**6)
+    assert np.nansum(live.recent_power(0, NOW_US + 3 * 10**6)) == 400
