@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,13 +41,18 @@ BENCHES = (
 
 
 def main(words: list[str]) -> int:
-    """Run one command; the exit code is 2 for a mistake in the command line and for what can not run here."""
+    """Run one command; the exit code is 2 for a mistake in the command line and for what can not run here, 1 for a
+    fault of ours.
+    """
     if not words:
         print("wattdeck: the console is not built yet; `./run hub` starts the hub, `./run --help` lists all")
         return 2
     parser = _Parser(prog="./run", description="Wattdeck, an operations console for smart-meter modules")
     _add_commands(parser, COMMANDS, words, 0)
     args = parser.parse_args(words)
+    if "run" not in args:
+        print("wattdeck: the tests are run by `./run test`, which sets up what they need", file=sys.stderr)
+        return 2
     run: Callable[[argparse.Namespace], int] = args.run
     return _guarded(run, args)
 
@@ -61,6 +67,10 @@ class _Parser(argparse.ArgumentParser):
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        # A flag without a default of its own says in words what holds without it.
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def _add_commands(parser: argparse.ArgumentParser, commands: tuple[Command, ...], words: list[str], at: int) -> None:
@@ -91,17 +101,19 @@ def _with_tools(run: Callable[..., int]) -> Callable[[argparse.Namespace], int]:
 
 def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """An error that has a sentence for its reader is printed as that sentence, not as a traceback."""
-    from app.domain.errors import WattdeckError  # noqa: PLC0415 - needed once a command runs
+    from app.domain.errors import BugError, WattdeckError  # noqa: PLC0415 - needed once a command runs
 
     try:
         return run(args)
     except WattdeckError as error:
         print(f"wattdeck: {error.text()}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, BugError) else 2
     except BrokenPipeError:
-        # The reader of our output (head, less) has left; nothing is wrong.
-        sys.stderr.close()
+        # The reader of our output (head, less) has left; nothing is wrong, and what is buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

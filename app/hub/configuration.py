@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
+import zoneinfo
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import get_type_hints
@@ -14,6 +15,7 @@ from app.domain.settings import Row, Settings, catalogue
 
 FILE_NAME = "wattdeck.toml"
 ENVIRONMENT_PREFIX = "WATTDECK_"
+TIME_ZONE = "store.time_zone"
 # Words of the environment that are not settings: fault injection and the folder of an outside test-suite.
 ENVIRONMENT_OTHERS = frozenset({"WATTDECK_FAIL_POINT", "WATTDECK_PAHO_SUITES", "WATTDECK_TEST_POSTGRES"})
 
@@ -146,11 +148,21 @@ def _checked(source: str, row: Row, value: object) -> object:
     elif row.type is str:
         if not isinstance(value, str) or (row.choices is not None and value not in row.choices):
             raise wrong
+        if row.key == TIME_ZONE and not _is_time_zone(value):
+            raise SettingError(source, row.key, f"{value!r} is no time zone; write one such as Europe/Paris")
     else:
         if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
             raise wrong
         return tuple(value)
     return value
+
+
+def _is_time_zone(name: str) -> bool:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def _build(values: Mapping[str, object]) -> Settings:

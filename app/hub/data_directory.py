@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
 
 from app.domain.errors import EnvironmentFault, OperatorInputError
+
+# Asking whether a hub runs takes its lock for an instant: a hub that starts just then tries again.
+_TAKE_TRIES = 3
+_TAKE_AGAIN_S = 0.05
+# A hub that starts can not be told before it listens.
+_HUB_STARTS_S = 10.0
 
 
 class DirectoryInUse(OperatorInputError):
@@ -68,11 +75,11 @@ class HubLock:
             self._file = os.open(self._directory.lock, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise DirectoryUnusable(f"{self._directory.root} can not be written: {error.strerror}") from error
-        try:
-            _lock(self._file)
-        except OSError:
+        if not self._taken():
             os.close(self._file)
-            raise DirectoryInUse(self._directory.root, read_status(self._directory).get("pid")) from None
+            raise DirectoryInUse(self._directory.root, read_status(self._directory).get("pid"))
+        # What a hub said that was killed: its process id may be another program's by now.
+        self._directory.status.unlink(missing_ok=True)
 
     def say(self, addresses: Mapping[str, tuple[str, int]]) -> None:
         """Write who we are and where we listen, for consoles that attach."""
@@ -86,6 +93,17 @@ class HubLock:
         self._directory.status.unlink(missing_ok=True)
         os.close(self._file)
 
+    def _taken(self) -> bool:
+        for number in range(_TAKE_TRIES):
+            if number:
+                time.sleep(_TAKE_AGAIN_S)
+            try:
+                _lock(self._file)
+            except OSError:
+                continue
+            return True
+        return False
+
 
 def read_status(directory: DataDirectory) -> dict[str, int]:
     """What the running (or last) hub said of itself; empty when there is nothing readable."""
@@ -97,9 +115,23 @@ def read_status(directory: DataDirectory) -> dict[str, int]:
 
 
 def tell_running_hub(directory: DataDirectory) -> bool:
-    """Have the hub that runs on this directory read the registry anew; False when none runs or it can not be told."""
-    process_id = read_status(directory).get("pid")
-    if not isinstance(process_id, int) or not hasattr(signal, "SIGHUP") or not _is_locked(directory):
+    """Have the hub that runs on this directory read the registry anew; True also when none runs.
+
+    Waits for a hub that is starting: it may have read the registry before it changed.
+    """
+    give_up = time.monotonic() + _HUB_STARTS_S
+    while _is_locked(directory):
+        process_id = read_status(directory).get("pid")
+        if isinstance(process_id, int) and _told(process_id):
+            return True
+        if not hasattr(signal, "SIGHUP") or time.monotonic() > give_up:
+            return False
+        time.sleep(_TAKE_AGAIN_S)
+    return True
+
+
+def _told(process_id: int) -> bool:
+    if not hasattr(signal, "SIGHUP"):
         return False
     try:
         os.kill(process_id, signal.SIGHUP)

@@ -10,26 +10,32 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
-from app.domain.settings import Settings
+from app.domain.settings import Settings, catalogue
 from app.hub.configuration import load_settings
 from app.hub.data_directory import DataDirectory, HubLock, default_directory
 from app.hub.event_loop import new_event_loop
 
 log = logging.getLogger(__name__)
 
-ENGINES = ("native", "amqtt", "external")
 SET_HELP = "any setting, above all other sources; may be repeated; docs/operating.md lists them with their defaults"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `./run hub`; a flag that is not given leaves the setting as file and environment have it."""
     add = parser.add_argument
+    rows = catalogue()
+
+    def flag(name: str, key: str, what: str, **options: Any) -> None:
+        shown = rows[key].default if rows[key].default != "" else "none"
+        add(name, help=f"{what} (setting {key}, default: {shown})", **options)
+
     add("--data", type=Path, default=default_directory(), metavar="DIR", help="data directory")
-    add("--mqtt-port", type=int, metavar="N", help="modules' MQTT port, 0 takes a free one (setting listen.mqtt_port)")
-    add("--api-port", type=int, metavar="N", help="port of the API, 0 takes a free one (setting listen.api_port)")
-    add("--serial", metavar="URL", help="a meter: /dev/ttyUSB0, COM3, socket://host:port (setting serial.url)")
-    add("--broker", choices=ENGINES, help="broker engine (setting hub.engine)")
+    flag("--mqtt-port", "listen.mqtt_port", "modules' MQTT port, 0 takes a free one", type=int, metavar="N")
+    flag("--api-port", "listen.api_port", "port of the API, 0 takes a free one", type=int, metavar="N")
+    flag("--serial", "serial.url", "a meter: /dev/ttyUSB0, COM3, socket://host:port", metavar="URL")
+    flag("--broker", "hub.engine", "broker engine", choices=rows["hub.engine"].choices)
     add("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help=SET_HELP)
 
 

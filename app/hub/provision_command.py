@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print `serial,username,secret` as CSV; secrets are shown this once."""
+    if args.serials and args.count:
+        raise OperatorInputError("name serials or say --count N, not both")
     serials = args.serials or [f"{args.prefix}{number:05d}" for number in range(1, args.count + 1)]
     if not serials:
         raise OperatorInputError("name the serials of the modules to register, or say --count N")
@@ -35,5 +37,6 @@ def run(args: argparse.Namespace) -> int:
     writer = csv.writer(sys.stdout)
     writer.writerow(("serial", "username", "secret"))
     writer.writerows(given)
-    tell_running_hub(directory)
+    if not tell_running_hub(directory):
+        print("wattdeck: the hub that runs here could not be told; it knows them after its next start", file=sys.stderr)
     return 0
