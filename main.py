@@ -26,6 +26,8 @@ COMMANDS = (
     Command("hub", "app.hub.hub_command", "run the hub: broker, ingest and stores, without the console"),
     Command("read", "app.hub.read_command", "print a module's stored readings"),
     Command("provision", "app.hub.provision_command", "register modules and print their credentials once"),
+    Command("modules", "app.hub.modules_command", "list the registered modules"),
+    Command("quarantine", "app.hub.quarantine_command", "print refused messages and why they were refused"),
     Command("decode", "app.hub.decode_command", "read a capture of a meter's serial line without a hub"),
     Command("bench", "", "measure this machine; each figure is read back from the store"),
     Command("test", "", "run every test and check; words after it go to pytest"),

@@ -55,11 +55,16 @@ class DataDirectory:
         self.status = root / "hub.json"
 
     def make(self) -> None:
-        """Make it, readable by its owner alone. Raises DirectoryUnusable."""
+        """Make it, readable by its owner alone, as all that this process will make in it. Raises DirectoryUnusable."""
+        os.umask(0o077)
         try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.root.mkdir(parents=True, exist_ok=True)
+            if os.name == "posix" and self.root.stat().st_uid == os.getuid():
+                self.root.chmod(0o700)
         except OSError as error:
-            raise DirectoryUnusable(f"{self.root} can not be used as data directory: {error.strerror}") from error
+            raise DirectoryUnusable(
+                f"{self.root} can not be used as data directory: {error.strerror}; name another with --data"
+            ) from error
 
 
 class HubLock:

@@ -6,11 +6,19 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator
 
+from app.domain.errors import OperatorInputError
 from app.domain.settings import Settings
 from app.hub.data_directory import DataDirectory
 from app.hub.registry_facts import RegistryFacts
 from app.stores.registry.registry import Registry
 from app.stores.series.disk_reader import DiskReader, open_reader
+
+
+def read_only_registry(directory: DataDirectory, settings: Settings) -> Registry:
+    """The registry of a data directory, for a command beside a hub. Raises OperatorInputError where there is none."""
+    if not settings.registry.url and not directory.registry.exists():
+        raise OperatorInputError(f"{directory.root} is no data directory: it has no registry; name another with --data")
+    return Registry.open_to_read(settings.registry.url or directory.registry)
 
 
 def registry_facts(

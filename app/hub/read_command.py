@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime as dt
+import difflib
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +19,7 @@ from app.domain.reading import PowerKind
 from app.domain.resolution import Resolution, to_us
 from app.hub.configuration import load_settings
 from app.hub.data_directory import DataDirectory, default_directory
-from app.hub.opening import stored_series
+from app.hub.opening import read_only_registry, stored_series
 from app.stores.registry.registry import Registry
 
 # A day more than any tier keeps; a range without an end reads to here.
@@ -60,6 +62,7 @@ _SHOWN = {
     ),
 }
 _ROWS_AT_ONCE = 10_000
+READINGS, REGISTERS, AUX = "readings", "registers", "aux"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--from", dest="start", metavar="T", help="first moment, such as 2026-11-23T08:00 (UTC) or with +01:00")
     add("--to", dest="end", metavar="T", help="moment after the last")
     add("--every", choices=[every.value for every in Resolution], default="raw", help="readings or buckets")
+    add(
+        "--table",
+        choices=(READINGS, REGISTERS, AUX),
+        default=READINGS,
+        help="readings; the index of each supplier register; the rest: phases 2 and 3, injected energy, second power",
+    )
     add("--csv", action="store_true", help="every column as CSV, times in UTC; unknown is empty")
 
 
@@ -79,29 +88,47 @@ def run(args: argparse.Namespace) -> int:
     if start_us >= end_us:
         raise OperatorInputError("--from must lie before --to")
     directory = DataDirectory(args.data.resolve())
+    settings = load_settings(directory.root)
     resolution = Resolution(args.every)
-    tables = _tables(directory, args.module, start_us, end_us, resolution)
-    rows = _write_csv(tables) if args.csv else _write_text(tables, resolution)
+    if args.table != READINGS and resolution is not Resolution.RAW:
+        raise OperatorInputError(f"--table {args.table} has no buckets; leave --every out")
+    with read_only_registry(directory, settings) as registry:
+        serial = args.module
+        _check_known(registry, serial, directory)
+        with stored_series(directory, settings, registry, [serial]) as reader:
+
+            def read(key: int, start: int, end: int) -> pa.Table:
+                if args.table == REGISTERS:
+                    return reader.read_registers(key, start, end)
+                if args.table == AUX:
+                    return reader.read_aux(key, start, end)
+                return reader.read(key, start, end, resolution)
+
+            tables = (
+                read(period.key, max(start_us, period.from_us), min(end_us, period.to_us or end_us))
+                for period in _within(registry.periods(serial), start_us, end_us)
+            )
+            rows = _write_csv(tables) if args.csv else _write_text(tables, _shown_columns(args.table, resolution))
     if not rows:
-        print(f"no readings of {args.module} are stored in this range", file=sys.stderr)
+        limited = args.start is not None or args.end is not None
+        print(f"no readings of {serial} are stored{' in this range' if limited else ' yet'}", file=sys.stderr)
     return 0
 
 
-def _tables(
-    directory: DataDirectory, serial: str, start_us: int, end_us: int, resolution: Resolution
-) -> Iterator[pa.Table]:
-    """One table per supply period, oldest first."""
-    settings = load_settings(directory.root)
-    if not settings.registry.url and not directory.registry.exists():
-        raise OperatorInputError(f"{directory.root} is no data directory: it has no registry; name another with --data")
-    with Registry.open_to_read(settings.registry.url or directory.registry) as registry:
-        if registry.module(serial) is None:
-            raise OperatorInputError(f"no module {serial} is registered in {directory.root}")
-        periods = registry.periods(serial)
-        with stored_series(directory, settings, registry, [serial]) as reader:
-            for period in _within(periods, start_us, end_us):
-                to_us = end_us if period.to_us is None else min(end_us, period.to_us)
-                yield reader.read(period.key, max(start_us, period.from_us), to_us, resolution)
+def _check_known(registry: Registry, serial: str, directory: DataDirectory) -> None:
+    if registry.module(serial) is not None:
+        return
+    known = [record.serial for record in registry.modules()]
+    folded = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(serial.casefold(), folded, n=1)
+    hint = f"did you mean {folded[near[0]]}?" if near else "`./run modules` lists those that are"
+    raise OperatorInputError(f"no module {serial} is registered in {directory.root}; {hint}")
+
+
+def _shown_columns(table: str, resolution: Resolution) -> tuple[str, ...]:
+    if table == READINGS:
+        return _SHOWN[resolution]
+    return ("time", "register", "drawn_wh") if table == REGISTERS else ("time", "channel", "kind", "value", "unit")
 
 
 def _within(periods: SupplyPeriods, start_us: int, end_us: int) -> Iterator[SupplyPeriod]:
@@ -120,7 +147,7 @@ def _moment(text: str | None, default: int) -> int:
     return to_us(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
 
 
-def _write_csv(tables: Iterator[pa.Table]) -> int:
+def _write_csv(tables: Iterable[pa.Table]) -> int:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     rows = 0
     header: Sequence[str] | None = None
@@ -136,11 +163,11 @@ def _write_csv(tables: Iterator[pa.Table]) -> int:
     return rows
 
 
-def _write_text(tables: Iterator[pa.Table], resolution: Resolution) -> int:
-    names = _SHOWN[resolution]
-    print("  ".join(_padded(name, name) for name in names))
+def _write_text(tables: Iterable[pa.Table], names: Sequence[str]) -> int:
     rows = 0
     for table in tables:
+        if table.num_rows and not rows:
+            print("  ".join(_padded(name, name) for name in names))
         for batch in table.select(names).to_batches(_ROWS_AT_ONCE):
             for row in batch.to_pylist():
                 print("  ".join(_padded(_shown(name, row[name]), name) for name in names))
@@ -167,6 +194,8 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, dt.datetime):
         return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, list):
+        return json.dumps(value)
     if isinstance(value, float):
         # Raw floats are 32 bits wide: seven digits say all there is.
         return f"{value:.7g}"

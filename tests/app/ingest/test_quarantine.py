@@ -2,7 +2,7 @@
 
 import logging
 
-from app.ingest.quarantine import Quarantine
+from app.ingest.quarantine import Quarantine, newest_refused
 
 
 def test_the_newest_are_kept(tmp_path):
@@ -11,8 +11,8 @@ def test_the_newest_are_kept(tmp_path):
         quarantine.put(number, "M1", "tele", "syntax", "detail", b"x" * 5000)
     quarantine.store(quarantine.take_pending())
 
-    assert [message.arrival_us for message in quarantine.newest(10)] == [11, 10, 9, 8, 7]
-    assert len(quarantine.newest(1)[0].payload) == 4096
+    assert [message.arrival_us for message in newest_refused(tmp_path / "q.sqlite", 10)] == [11, 10, 9, 8, 7]
+    assert len(newest_refused(tmp_path / "q.sqlite", 1)[0].payload) == 4096
     assert quarantine.counts["syntax"] == 12
 
 
@@ -37,4 +37,4 @@ def test_a_bad_disk_loses_messages_but_says_so_once_and_recovers(tmp_path, caplo
         quarantine.store(quarantine.take_pending())
 
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
-    assert [message.reason for message in quarantine.newest(9)] == ["range"]
+    assert [message.reason for message in newest_refused(missing / "q.sqlite", 9)] == ["range"]
