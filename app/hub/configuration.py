@@ -46,14 +46,38 @@ def load_settings(
         SettingError: an unknown key, a value of the wrong type or out of range, or an unreadable file.
     """
     rows = catalogue()
+    path = data_dir / FILE_NAME
+    sources = {
+        str(path): _from_file(path, rows),
+        "environment": _from_environment(os.environ if environment is None else environment, rows),
+        "flag": {key: _checked("flag", rows[key], value) for key, value in (flags or {}).items() if value is not None},
+        "--set": _from_assignments(assignments, rows),
+    }
     values: dict[str, object] = {}
-    values.update(_from_file(data_dir / FILE_NAME, rows))
-    values.update(_from_environment(os.environ if environment is None else environment, rows))
-    for key, value in (flags or {}).items():
-        if value is not None:
-            values[key] = _checked(f"flag for {key}", rows[key], value)
-    values.update(_from_assignments(assignments, rows))
-    return _build(values)
+    said_by: dict[str, str] = {}
+    for source, said in sources.items():
+        values |= said
+        said_by |= dict.fromkeys(said, source)
+    settings = _build(values)
+    _check_meanings(settings, said_by)
+    return settings
+
+
+def _check_meanings(settings: Settings, said_by: Mapping[str, str]) -> None:
+    """What a type and a range can not tell. Raises SettingError."""
+    zone = settings.store.time_zone
+    try:
+        zoneinfo.ZoneInfo(zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        problem = f"{zone!r} is no time zone; write one such as Europe/Paris"
+        raise SettingError(said_by["store.time_zone"], "store.time_zone", problem) from None
+    if bool(settings.tls.certificate) != bool(settings.tls.key):
+        given, missing = ("certificate", "key") if settings.tls.certificate else ("key", "certificate")
+        problem = f"tls.{given} is set and tls.{missing} is not; set both, or none for the hub's own"
+        raise SettingError(said_by[f"tls.{given}"], f"tls.{missing}", problem)
+    if not settings.listen.api_host:
+        problem = "an empty host would serve everybody; write 127.0.0.1, or the address to serve"
+        raise SettingError(said_by["listen.api_host"], "listen.api_host", problem)
 
 
 def _from_file(path: Path, rows: Mapping[str, Row]) -> dict[str, object]:

@@ -58,8 +58,11 @@ class CommitCounters:
 class DiskNearlyFull(StoreUnavailable):
     """Less is free than the setting ingest.minimum_free_mb leaves to the registry and the logs."""
 
-    def __init__(self, path: Path, free_bytes: int) -> None:
-        super().__init__(path, OSError(f"only {free_bytes // 1_000_000} MB free"))
+    def __init__(self, path: Path, free_bytes: int, minimum_bytes: int) -> None:
+        self.free_bytes = free_bytes
+        self.minimum_bytes = minimum_bytes
+        needed = f"{minimum_bytes // 1_000_000} MB must stay free (ingest.minimum_free_mb)"
+        super().__init__(path, OSError(f"only {free_bytes // 1_000_000} MB are free, {needed}; free some space"))
 
 
 class Committer:
@@ -170,7 +173,7 @@ class Committer:
                 if self._stopping.is_set():
                     self._tail_is_whole = False
                     log.error(
-                        "stopping while the journal can not be written: %d readings are lost",
+                        "stopping while the journal can not be written: %d readings are not stored (none was acknowledged)",
                         sum(chunk.readings for chunk in chunks),
                     )
                     return False
@@ -204,7 +207,7 @@ class Committer:
         except OSError as problem:
             raise StoreUnavailable(self._disk, problem) from problem
         if free < self._rules.minimum_free_bytes:
-            raise DiskNearlyFull(self._disk, free)
+            raise DiskNearlyFull(self._disk, free, self._rules.minimum_free_bytes)
         for table in list(untaken):
             self._journal.append(table, untaken[table])
             del untaken[table]

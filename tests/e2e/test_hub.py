@@ -223,3 +223,39 @@ def test_sigterm_seals_the_journal_and_leaves_nothing_to_replay(hubs, tmp_path):
 
     journal = Journal.open(tmp_path / "data" / "journal", INGESTED)
     assert journal.pending() == []
+
+
+def test_modules_and_refused_messages_are_listed_and_secrets_renewed(hubs, tmp_path):
+    data = ("--data", tmp_path / "data")
+    answer = run_command("provision", *data, "WD1")
+    assert answer.stdout.encode().count(b"\r") == 0
+    (first,) = csv.DictReader(io.StringIO(answer.stdout))
+    assert "no module is registered" not in run_command("modules", *data).stdout
+    assert "WD1" in run_command("modules", *data).stdout
+    assert "--renew" in run_command("provision", *data, "WD1").stderr
+    (renewed,) = csv.DictReader(io.StringIO(run_command("provision", *data, "WD1", "--renew").stdout))
+    assert renewed["secret"] != first["secret"]
+    assert "did you mean WD1?" in run_command("read", *data, "--module", "wd1").stderr
+
+    assert run_command("quarantine", *data).stdout == "nothing was refused\n"
+    hub = hubs()
+    with connected(hub, serial="WD1", secret=renewed["secret"]) as client:
+        client.publish("wd/v1/m/WD1/tele", b"{nonsense", qos=1).wait_for_publish(WAIT_S)
+        full = {**readings(1)[0], "registers_wh": {"1": 7, "2": 8}, "register": 1, "voltage_2_v": 231, "injected_wh": 3}
+        publish(client, "WD1", full)
+    assert hub.sigterm() == 0
+    assert "syntax" in run_command("quarantine", *data).stdout
+    assert [row["drawn_wh"] for row in stored(tmp_path, "WD1", "--table", "registers")] == ["7", "8"]
+    assert {row["kind"] for row in stored(tmp_path, "WD1", "--table", "aux")} == {"voltage", "injected_energy"}
+
+
+def test_nothing_in_the_data_directory_is_for_others(hubs, tmp_path):
+    (tmp_path / "data").mkdir(mode=0o755)
+    HubTools().provision(tmp_path / "data", ["WD1"])
+    hub = hubs(settings={"ingest.segment_seconds": "1"})
+    hub.sigterm()
+
+    open_to_others = [path for path in (tmp_path / "data").rglob("*") if path.stat().st_mode & 0o077]
+    # The CA's certificate is what clients are given.
+    assert (tmp_path / "data").stat().st_mode & 0o077 == 0
+    assert [path.name for path in open_to_others] == ["ca.crt"]

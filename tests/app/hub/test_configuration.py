@@ -117,3 +117,19 @@ def test_no_text_raises_anything_but_a_setting_error(tmp_path_factory, key, text
         settings = load_settings(folder, environment={}, assignments=[f"{key}={text}"])
         section, name = key.split(".")
         assert getattr(getattr(settings, section), name) is not None
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("store.time_zone=Mars/Phobos", "'Mars/Phobos' is no time zone"),
+        ("tls.certificate=server.pem", "tls.certificate is set and tls.key is not"),
+        ("tls.key=server.key", "tls.key is set and tls.certificate is not"),
+        ("listen.api_host=", "an empty host would serve everybody"),
+    ],
+)
+def test_what_can_not_work_is_refused_at_the_start(tmp_path, assignment, message):
+    with pytest.raises(SettingError, match=message) as raised:
+        load_settings(tmp_path, environment={}, assignments=[assignment])
+
+    assert raised.value.source == "--set"

@@ -12,7 +12,7 @@ from app.domain.reading import Reading
 from app.ingest.committer import CommitRules, Committer
 from app.ingest.ingest import Ingest
 from app.ingest.live import LiveState
-from app.ingest.quarantine import Quarantine
+from app.ingest.quarantine import Quarantine, newest_refused
 from app.ingest.stamping import TimeLimits
 from app.ingest.tail import Tail
 from app.stores.failpoints import FailPoints, parse_fail_points
@@ -170,7 +170,7 @@ async def test_a_stop_while_the_disk_refuses_ends_says_what_is_lost_and_acknowle
     assert task.done()
     assert task.exception() is None
     assert batch.acknowledged == 0
-    assert "7 readings are lost" in caplog.text
+    assert "7 readings are not stored" in caplog.text
 
 
 async def test_what_was_given_up_and_still_reached_the_disk_is_archived_with_its_segment(tmp_path):
@@ -228,4 +228,4 @@ async def test_refused_messages_are_stored(tmp_path):
     async with world.running():
         world.quarantine.put(NOW_US, "A", "tele", "syntax", "", b"{")
         await world.committer.flush()
-        assert [message.reason for message in world.quarantine.newest(5)] == ["syntax"]
+        assert [message.reason for message in newest_refused(tmp_path / "d" / "quarantine.sqlite", 5)] == ["syntax"]
