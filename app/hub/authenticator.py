@@ -6,14 +6,16 @@ import collections
 import dataclasses
 import enum
 import logging
-from collections.abc import Collection, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from app.domain.credentials import CredentialKind, hash_secret, secret_matches
+from app.domain.credentials import CredentialKind, hash_secret, is_serial, secret_matches
 from app.protocol import topics
 from app.stores.registry.records import CredentialRow
 from broker.engine import Access
+from broker.log_limit import LogLimit, shown
 
 _log = logging.getLogger(__name__)
 
@@ -143,6 +145,8 @@ class RegistryAuthenticator:
     may use such a client id: it would take the module's session over. With `allow_anonymous`, whoever comes to a
     modules' listener without a user name, or with one that is not registered, may do everything there (never on an
     operators' listener); a registered user name still needs its secret.
+
+    Why somebody was refused is in `refused` and, once a minute for a user name, in the log; the client is never told.
     """
 
     def __init__(
@@ -151,11 +155,13 @@ class RegistryAuthenticator:
         *,
         allow_anonymous: bool = False,
         listeners: Mapping[str, Audience] = LISTENERS,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._table = table
         self._allow_anonymous = allow_anonymous
         self._listeners = listeners
         self._used: set[str] = set()
+        self._log_limit = LogLimit(monotonic)
         # Refused connects by reason.
         self.refused: collections.Counter[Refusal] = collections.Counter()
 
@@ -167,6 +173,7 @@ class RegistryAuthenticator:
         if isinstance(found, Access):
             return found
         self.refused[found] += 1
+        self._say_refused(found, listener, client_id, username)
         return None
 
     @property
@@ -195,11 +202,40 @@ class RegistryAuthenticator:
         self._used.clear()
         return used
 
+    def _say_refused(self, reason: Refusal, listener: str, client_id: str, username: str | None) -> None:
+        if reason == "listener":
+            if self.refused[reason] == 1:
+                _log.error("listener %s has no audience, all its clients are refused", listener)
+            return
+        ending = self._log_limit.ending(reason, client_id if username is None else username)
+        if ending is not None:
+            _log.warning("refused on listener %s: %s%s", listener, self._why(reason, client_id, username), ending)
+
+    def _why(self, reason: Refusal, client_id: str, username: str | None) -> str:
+        """The reason for an operator, without secrets; names are quoted and cut."""
+        if username is None:
+            return f"client {shown(client_id)} gave no user name"
+        user = shown(username)
+        match reason:
+            case "client_id":
+                return (
+                    f"client id {shown(client_id)} is not the user name {user}; a module's client id must be its serial"
+                )
+            case "unknown":
+                hint = f"; register it with ./run provision {username}" if is_serial(username) else ""
+                return f"unknown user {user}{hint}"
+            case "blocked":
+                return f"{user} is blocked"
+            case "kind" if self._table.is_module(username):
+                return f"{user} is a module, and a module may not use the operators' port"
+            case "kind":
+                return f"{user} may not use the port of this listener"
+            case _:
+                return f"wrong secret for {user}"
+
     def _decide(self, listener: str, client_id: str, username: str | None, password: bytes | None) -> Access | Refusal:
         audience = self._listeners.get(listener)
         if audience is None:
-            if not self.refused["listener"]:
-                _log.error("listener %s has no audience, all its clients are refused", listener)
             return "listener"
         owner = client_id.partition(CLIENT_ID_SEPARATOR)[0]
         if self._table.is_module(owner) and owner != username:

@@ -19,6 +19,7 @@ from app.hub.event_loop import new_event_loop
 
 log = logging.getLogger(__name__)
 
+LOOPBACK_NAMES = ("127.0.0.1", "::1", "localhost")
 SET_HELP = "any setting, above all other sources; may be repeated; docs/operating.md lists them with their defaults"
 
 
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         print("wattdeck: the external engine is not built yet; use --broker native or amqtt", file=sys.stderr)
         return 2
     _log_to_stderr(settings.hub.log_level)
+    _warn_of_openness(settings)
     directory = DataDirectory(args.data.resolve())
     directory.make()
     lock = HubLock(directory)
@@ -82,6 +84,7 @@ def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock) -> in
             hub.failure.add_done_callback(lambda _failure: stopping.set())
             _calm_garbage_collection()
             lock.say(hub.addresses)
+            print(f"data {directory.root}")
             for name, (host, port) in hub.addresses.items():
                 print(f"listening {name} {host} {port}")
             print("ready", flush=True)
@@ -91,6 +94,15 @@ def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock) -> in
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(main())
+
+
+def _warn_of_openness(settings: Settings) -> None:
+    if settings.broker.allow_anonymous:
+        log.warning("broker.allow_anonymous is set: everybody who reaches the port may publish and read everything")
+    if settings.listen.api_host not in LOOPBACK_NAMES:
+        log.warning(
+            "the API listens on %s, without a login or TLS: everybody there may use it", settings.listen.api_host
+        )
 
 
 def _calm_garbage_collection() -> None:
