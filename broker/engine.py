@@ -28,7 +28,10 @@ class Authenticator(Protocol):
     def authenticate(
         self, listener: str, client_id: str, username: str | None, password: bytes | None
     ) -> Access | None:
-        """The access of this credential, or None when it is unknown, wrong or blocked."""
+        """The access of this credential, or None when it is unknown, wrong or blocked.
+
+        The client is not told which of these; the authenticator logs it, the engine only counts.
+        """
         ...
 
 

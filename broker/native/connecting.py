@@ -63,7 +63,13 @@ class Connecting:
         access = self._access(connection, client_id, packet)
         if access is None:
             known = packet.username is not None or packet.password is not None
-            self.refuse(connection, Reason.BAD_CREDENTIALS if known else Reason.NOT_AUTHORIZED, client_id)
+            self.refuse(
+                connection,
+                Reason.BAD_CREDENTIALS if known else Reason.NOT_AUTHORIZED,
+                client_id,
+                # Only the authenticator knows why; it has logged it.
+                logged=core.authenticator is not None,
+            )
             return
         session = self._resumed(connection, client_id, access, packet)
         if connection.closed:
@@ -80,11 +86,14 @@ class Connecting:
             properties["assigned_client_id"] = client_id
         self._answer(connection, packet, session, properties, present=present)
 
-    def refuse(self, connection: Connection, reason: Reason, client_id: str = "") -> None:
+    def refuse(self, connection: Connection, reason: Reason, client_id: str = "", *, logged: bool = False) -> None:
         """Say no and close."""
         core = self._core
-        name = client_id or connection.address
-        core.counters.hit("connects_refused", name, f"refused: {reason.name.lower().replace('_', ' ')}")
+        if logged:
+            core.counters.add("connects_refused")
+        else:
+            name = client_id or connection.address
+            core.counters.hit("connects_refused", name, f"refused: {reason.name.lower().replace('_', ' ')}")
         code = int(reason) if connection.version == kinds.V5 else return_code(reason)
         connection.send(write_connack(Connack(reason=code), connection.version))
         connection.end("refused")

@@ -5,14 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-_log = logging.getLogger(__name__)
+from broker.log_limit import LogLimit, shown
 
-# One line for the same limit and client in this time; a fleet that hits a limit every second must not fill the disk.
-_QUIET_S = 60.0
-# Lines for one limit in that time, whatever the clients.
-_LINES = 10
-# Of a client's name: strangers choose theirs freely.
-_NAME_LENGTH = 80
+_log = logging.getLogger(__name__)
 
 NAMES = (
     "connections",
@@ -23,6 +18,7 @@ NAMES = (
     "disconnects",
     "keepalive_timeouts",
     "half_open_timeouts",
+    "tls_handshakes_failed",
     "protocol_errors",
     "takeovers",
     "messages_received",
@@ -64,29 +60,21 @@ class Counters:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.values = dict.fromkeys(NAMES, 0)
-        self._monotonic = monotonic
-        self._quiet_until: dict[tuple[str, str], float] = {}
-        self._lines: dict[str, int] = {}
-        self._window_ends = 0.0
+        self._limit = LogLimit(monotonic)
 
     def add(self, name: str, amount: int = 1) -> None:
         """Count."""
         self.values[name] += amount
 
     def hit(self, name: str, client: str, text: str) -> None:
-        """Count a limit that was hit and, if nothing was said of it lately, log one line that names the client."""
+        """Count a limit that was hit and, if nothing was said of it lately, log one line that names the client.
+
+        A line tells how many of the same limit, of any client, were not logged before it.
+        """
         self.values[name] += 1
-        now = self._monotonic()
-        if now >= self._window_ends:
-            self._window_ends = now + _QUIET_S
-            self._lines.clear()
-            self._quiet_until.clear()
-        lines = self._lines.get(name, 0)
-        if lines >= _LINES or self._quiet_until.get((name, client), 0.0) > now:
-            return
-        self._lines[name] = lines + 1
-        self._quiet_until[name, client] = now + _QUIET_S
-        _log.warning("%s: client %r: %s", name, client[:_NAME_LENGTH], text)
+        ending = self._limit.ending(name, client)
+        if ending is not None:
+            _log.warning("%s: client %s: %s%s", name, shown(client), text, ending)
 
     def snapshot(self) -> Mapping[str, int]:
         """A copy."""

@@ -86,7 +86,10 @@ class MuxTransport(asyncio.Transport):
 
 
 class MuxLink(asyncio.Protocol):
-    """One worker's link; `make` builds the protocol of a new client, `lost` is called when the link is gone."""
+    """One worker's link; `make` builds the protocol of a new client, `lost` is called when the link is gone.
+
+    `failed` hears address and reason of TLS handshakes that failed.
+    """
 
     def __init__(
         self,
@@ -95,12 +98,14 @@ class MuxLink(asyncio.Protocol):
         make: Callable[[], asyncio.Protocol],
         joined: Callable[[MuxLink], None],
         lost: Callable[[MuxLink], None],
+        failed: Callable[[str, str], None],
     ) -> None:
         self._loop = loop
         self._token = token
         self._make = make
         self._joined = joined
         self._lost = lost
+        self._failed = failed
         self._reader = frames.FrameReader()
         self._transport: asyncio.Transport | None = None
         self._clients: dict[int, MuxTransport] = {}
@@ -177,6 +182,10 @@ class MuxLink(asyncio.Protocol):
             client = self._clients[number] = MuxTransport(self, number, chunk.decode(errors="replace"))
             client.protocol = self._make()
             client.protocol.connection_made(client)
+            return
+        if kind == frames.FAILED:
+            address, _, reason = chunk.decode(errors="replace").partition("\n")
+            self._failed(address, reason)
             return
         known = self._clients.get(number)
         if known is None or known.protocol is None:

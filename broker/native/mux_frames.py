@@ -20,6 +20,8 @@ PAUSE: Final = 5
 RESUME: Final = 6
 # Worker to broker, once, first: the token that proves who it is.
 HELLO: Final = 7
+# Worker to broker, of no client: a TLS handshake failed; the address, a line feed, the reason.
+FAILED: Final = 8
 
 _HEAD = struct.Struct(">BII")
 HEAD_SIZE: Final = _HEAD.size

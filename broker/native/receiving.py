@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker.engine import ClientInfo
+from broker.log_limit import shown
 from broker.native.access import may_publish
 from broker.native.connection import Connection
 from broker.native.message import Message, forwarded
@@ -84,7 +85,7 @@ class Receiving:
         """A will's time has come: it goes the way of any message of its client, if the client may publish it."""
         core = self._core
         if not may_publish(info.access, message.topic):
-            core.counters.hit("publish_denied", info.client_id, "may not publish its will")
+            core.counters.hit("publish_denied", info.client_id, f"may not publish its will to {shown(message.topic)}")
             return
         core.counters.add("wills_published")
         handle = core.sink.open_topic(info, message.topic)
@@ -143,10 +144,10 @@ class Receiving:
             return entry
         assert connection.info is not None
         if topic.count("/") >= core.options.max_topic_levels:
-            core.counters.hit("limit_topic_levels", connection.name, "a topic has too many levels")
+            core.counters.hit("limit_topic_levels", connection.name, f"topic {shown(topic)} has too many levels")
             return None
         if not may_publish(connection.info.access, topic):
-            core.counters.hit("publish_denied", connection.name, "may not publish to a topic")
+            core.counters.hit("publish_denied", connection.name, f"may not publish to {shown(topic)}")
             return None
         handle = core.sink.open_topic(connection.info, topic)
         entry = TopicEntry(topic, handle, bucket_of(topic))

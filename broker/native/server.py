@@ -20,6 +20,7 @@ from broker.native.open_files import allow_connections
 from broker.native.persistence import NoStore, Store, Stored, unpack_message, unpack_subscription
 from broker.native.session import Outgoing, Session
 from broker.native.sqlite_store import SqliteStore
+from broker.native.tls_server import TlsServer
 from broker.native.tls_workers import TlsWorkers
 from broker.options import BrokerOptions, Listener
 from broker.packets import ProtocolError, Reason
@@ -60,7 +61,7 @@ class NativeBroker:
         self._now = now
         self._monotonic = monotonic
         self._core: Core | None = None
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsServer] = []
         self._workers: list[TlsWorkers] = []
         self._addresses: dict[str, tuple[str, int]] = {}
 
@@ -178,13 +179,26 @@ class NativeBroker:
         sockets = bind(listener)
         host, port = sockets[0].getsockname()[:2]
         self._addresses[listener.name] = (str(host), int(port))
+
+        def failed(address: str, reason: str) -> None:
+            core.counters.hit("tls_handshakes_failed", address, f"listener {listener.name}: {reason}")
+
         for sock in sockets:
+            if context is not None:
+                tls_server = TlsServer(
+                    sock,
+                    context,
+                    lambda: Connection(core, listener),
+                    failed,
+                    backlog=self._options.backlog,
+                    handshake_s=self._options.tls_handshake_s,
+                )
+                self._servers.append(tls_server)
+                continue
             server = await loop.create_server(
                 lambda: Connection(core, listener),
                 sock=sock,
-                ssl=context,
                 backlog=self._options.backlog,
-                ssl_handshake_timeout=self._options.tls_handshake_s if context is not None else None,
             )
             self._servers.append(server)
         _log.info("listener %s: port %d%s", listener.name, port, " (TLS)" if context is not None else "")

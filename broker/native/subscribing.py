@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from broker.log_limit import shown
 from broker.native.access import may_subscribe
 from broker.native.connection import Connection
 from broker.native.message import Message
@@ -112,10 +113,12 @@ class Subscribing:
             core.counters.add("subscribe_refused")
             return Reason.UNSPECIFIED_ERROR
         if pattern.count("/") >= core.options.max_topic_levels:
-            core.counters.hit("limit_topic_levels", connection.name, "a filter has too many levels")
+            core.counters.hit(
+                "limit_topic_levels", connection.name, f"filter {shown(asked.pattern)} has too many levels"
+            )
             return Reason.TOPIC_FILTER_INVALID
         if not may_subscribe(connection.info.access, pattern):
-            core.counters.hit("subscribe_denied", connection.name, "may not subscribe to a filter")
+            core.counters.hit("subscribe_denied", connection.name, f"may not subscribe to {shown(asked.pattern)}")
             return Reason.NOT_AUTHORIZED
         has = session.subscriptions or {}
         if asked.pattern not in has and len(has) >= core.options.max_subscriptions:

@@ -107,7 +107,9 @@ class TlsWorkers:
 
     async def _listen_for_links(self, loop: asyncio.AbstractEventLoop) -> tuple[str, int]:
         def link() -> MuxLink:
-            return MuxLink(loop, self._token.encode(), self._make, self._links.add, self._links.discard)
+            return MuxLink(
+                loop, self._token.encode(), self._make, self._links.add, self._links.discard, self._handshake_failed
+            )
 
         if hasattr(socket, "AF_UNIX") and sys.platform != "win32":
             # Only this user can enter the folder.
@@ -117,6 +119,9 @@ class TlsWorkers:
             return path, 0
         self._server = await loop.create_server(link, "127.0.0.1", 0)
         return "127.0.0.1", self._server.sockets[0].getsockname()[1]
+
+    def _handshake_failed(self, address: str, reason: str) -> None:
+        self._counters.hit("tls_handshakes_failed", address, f"listener {self._listener.name}: {reason}")
 
     async def _keep(self, order: Order, first: asyncio.Future[None]) -> None:
         pause_s = _RESTART_S

@@ -18,6 +18,7 @@ from broker.native import mux_frames as frames
 from broker.native.event_loop import new_event_loop
 from broker.native.listening import bind, server_context
 from broker.native.open_files import allow_connections
+from broker.native.tls_server import TlsServer
 from broker.options import Listener, Tls
 
 _log = logging.getLogger(__name__)
@@ -184,22 +185,29 @@ async def serve(order: Order, stdin: asyncio.StreamReader) -> None:
     tls = Tls(Path(order.certificate), Path(order.key), Path(order.client_ca) if order.client_ca else None)
     context = server_context(tls)
     listener = Listener(order.listener, order.port, tuple(order.hosts), tls)
-    for sock in bind(listener, reuse_port=True):
-        await loop.create_server(
+    servers = [
+        TlsServer(
+            sock,
+            context,
             lambda: _Client(link, order.max_unsent_bytes),
-            sock=sock,
-            ssl=context,
+            lambda address, reason: link.send(frames.FAILED, 0, f"{address}\n{reason}".encode()),
             backlog=order.backlog,
-            ssl_handshake_timeout=order.handshake_s,
+            handshake_s=order.handshake_s,
         )
+        for sock in bind(listener, reuse_port=True)
+    ]
     print("listening", flush=True)
     end_of_input = asyncio.ensure_future(stdin.read())
     await asyncio.wait([link.ended, end_of_input], return_when=asyncio.FIRST_COMPLETED)
+    for server in servers:
+        server.close()
 
 
 async def _main() -> None:
-    # The terminal's ^C goes to the whole group; the broker says goodbye to the clients first.
+    # The terminal's ^C and a service manager's stop go to the whole group; the broker says goodbye to clients first.
+    # A worker does not outlive it: its link and its input end with the broker, whatever ends that.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     stdin = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
     order = msgspec.json.decode(await stdin.readline(), type=Order)

@@ -247,3 +247,46 @@ def test_whatever_comes_is_answered_and_only_a_secret_opens(listener, client_id,
 def test_one_rule_for_serials(text: str):
     """The registry and the topics agree on what a serial is."""
     assert is_serial(text) == topics.is_serial(text)
+
+
+class TestTheLogOfRefusals:
+    @pytest.mark.parametrize(
+        ("listener", "client_id", "username", "password", "text"),
+        [
+            (
+                "mqtt",
+                "bla",
+                "WD-1",
+                b"one",
+                "client id 'bla' is not the user name 'WD-1'; a module's client id must be",
+            ),
+            ("mqtt", "WD-3", "WD-3", b"one", "unknown user 'WD-3'; register it with ./run provision WD-3"),
+            ("mqtt", "x", "no serial\n", b"one", "unknown user 'no serial\\n'"),
+            ("mqtt", "WD-1", "WD-1", b"two", "wrong secret for 'WD-1'"),
+            ("mqtt", "WD-2", "WD-2", b"two", "'WD-2' is blocked"),
+            ("operators", "WD-1", "WD-1", b"one", "a module may not use the operators' port"),
+            ("mqtt", "x", "console", b"con", "'console' may not use the port of this listener"),
+            ("mqtt", "x", None, None, "client 'x' gave no user name"),
+        ],
+    )
+    def test_it_says_why(self, listener, client_id, username, password, text, caplog):
+        rows = [row("WD-1", CredentialKind.MODULE), row("WD-2", CredentialKind.MODULE, blocked=True), ROWS[3]]
+        guard = RegistryAuthenticator(CredentialTable(rows))
+
+        assert guard.authenticate(listener, client_id, username, password) is None
+        (line,) = caplog.messages
+        assert f"listener {listener}" in line
+        assert text in line
+        if password is not None:
+            assert f"{password!r}" not in line
+
+    def test_a_user_name_is_told_once_a_minute_with_the_count_of_the_rest(self, caplog):
+        now = [0.0]
+        guard = RegistryAuthenticator(CredentialTable(ROWS), monotonic=lambda: now[0])
+        for _ in range(5):
+            guard.authenticate("mqtt", "WD-1", "WD-1", b"two")
+        now[0] = 61.0
+        guard.authenticate("mqtt", "WD-1", "WD-1", b"two")
+
+        assert [line.endswith("(and 4 more that were not logged)") for line in caplog.messages] == [False, True]
+        assert guard.refused["secret"] == 6

@@ -164,7 +164,7 @@ def test_white_space_may_precede_json():
         (b'{"active_w":NaN}', Reason.SYNTAX),
         (b'{"active_w":Infinity}', Reason.SYNTAX),
         (b'{"active_w":1e999}', Reason.RANGE),
-        (b'{"meter":' + b"[" * 100_000, Reason.NESTING),
+        (b'{"meter":' + b"[" * 60_000, Reason.NESTING),
         (b'{"v":2}', Reason.VERSION),
         (b'{"v":2,"seq":"one"}', Reason.VERSION),
         (b'{"seq":"one","v":0}', Reason.VERSION),
@@ -205,6 +205,39 @@ def test_white_space_may_precede_json():
 )
 def test_a_bad_payload_is_refused_with_its_reason(payload, reason):
     assert refusal(decode_tele, payload).reason is reason
+
+
+def test_an_array_of_readings_without_a_length_is_read():
+    items = cbor2.dumps({"seq": 1}) * MAX_READINGS
+
+    assert decode_tele(b"\x9f" + items + b"\xff") == [Tele(seq=1)] * MAX_READINGS
+    for bad in (b"\x9f" + items[:-1], b"\x9f" + items + b"\xff\x00"):
+        assert refusal(decode_tele, bad).reason is Reason.SYNTAX
+    assert refusal(decode_tele, b"\x9f\xff").reason is Reason.LENGTH
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(b"\x9a\x00\x03\xff\xfb" + b"\xa0" * 262_139, id="announced"),
+        pytest.param(b"\x9f" + b"\xa0" * 262_142 + b"\xff", id="open"),
+        pytest.param(b"[" + b"{}," * 87_000 + b"{}]", id="json"),
+    ],
+)
+def test_an_array_of_far_too_many_is_refused_before_it_is_decoded(payload, monkeypatch):
+    def forbidden(*_args: object, **_words: object) -> None:
+        raise AssertionError("the messages were made")
+
+    monkeypatch.setattr(codec.msgspec, "convert", forbidden)
+    error = refusal(decode_tele, payload)
+
+    assert error.reason is Reason.LENGTH
+    assert "at most 1000" in error.detail or "more than 1000" in error.detail
+
+
+@pytest.mark.parametrize("payload", [b'{"x":"' + b"x" * 65_536 + b'"}', cbor2.dumps({"x": [{}] * 65_536})])
+def test_a_single_reading_has_the_lower_limit(payload):
+    assert refusal(decode_tele, payload).reason is Reason.TOO_LARGE
 
 
 @pytest.mark.parametrize(
@@ -289,5 +322,5 @@ def test_hostile_cbor_is_refused_without_memory(payload):
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     error = refusal(decode_tele, payload)
 
-    assert error.reason in {Reason.SYNTAX, Reason.NESTING}
+    assert error.reason in {Reason.SYNTAX, Reason.NESTING, Reason.LENGTH, Reason.TOO_LARGE}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 20_000

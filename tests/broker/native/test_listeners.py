@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
+import ssl
 import sys
 
 import psutil
@@ -12,7 +15,7 @@ import pytest
 from broker.native.server import NativeBroker
 from broker.options import BrokerOptions, Listener, Tls
 from broker.packets import V5
-from tests.helpers.mqtt_peer import RawClient, RecordingSink, running_broker
+from tests.helpers.mqtt_peer import RawClient, RecordingSink, running_broker, until
 from tests.helpers.tls_files import client_context, make_tls_files
 
 WORKERS = pytest.param(
@@ -107,6 +110,44 @@ async def test_a_tls_worker_that_dies_is_replaced_and_its_clients_are_lost(tmp_p
         await client.nothing()
 
         assert run.count("tls_worker_restarts") == 1
+    assert not [child for child in psutil.Process().children() if "broker.native.worker" in child.cmdline()]
+
+
+@pytest.mark.parametrize("workers", [0, WORKERS])
+async def test_tls_handshakes_that_fail_are_counted_and_told(tmp_path, workers, caplog):
+    tls = make_tls_files(tmp_path)
+    async with running_broker(listeners=tls_listeners(tls), tls_workers=workers, tls_handshake_s=0.5) as run:
+        port = run.broker.addresses()["tls"][1]
+        plain = await RawClient.open(port)
+        plain.writer.write(b"\x10\x10\0\4MQTT\4\2\0\x3c\0\4abcd")
+        await until(lambda: run.count("tls_handshakes_failed") == 1)
+        with pytest.raises(ssl.SSLError):
+            await RawClient.open(port, V5, ssl.create_default_context())
+        await until(lambda: run.count("tls_handshakes_failed") == 2)
+        run.advance(61)
+        silent = await RawClient.open(port)
+        await until(lambda: run.count("tls_handshakes_failed") == 3)
+        assert await silent.stream.read() == b""
+        await RawClient.connected(port, "c", V5, client_context(tls))
+
+    lines = [line for line in caplog.messages if "tls_handshakes_failed" in line]
+    assert len(lines) == 2
+    assert "client '127.0.0.1': listener tls: it speaks no TLS" in lines[0]
+    assert "(and 1 more that were not logged)" in lines[1]
+
+
+async def test_tls_workers_ignore_the_stop_of_the_whole_group(tmp_path, caplog):
+    if not hasattr(socket, "SO_REUSEPORT") or sys.platform == "darwin":
+        pytest.skip("no port can be shared here")
+    tls = make_tls_files(tmp_path)
+    async with running_broker(listeners=tls_listeners(tls), tls_workers=2) as run:
+        client = await RawClient.connected(run.broker.addresses()["tls"][1], "c", V5, client_context(tls))
+        for child in psutil.Process().children():
+            if "broker.native.worker" in child.cmdline():
+                os.kill(child.pid, signal.SIGTERM)
+        await client.nothing()
+        assert run.count("tls_worker_restarts") == 0
+    assert not [line for line in caplog.messages if "a TLS worker ended" in line]
     assert not [child for child in psutil.Process().children() if "broker.native.worker" in child.cmdline()]
 
 
