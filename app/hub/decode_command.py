@@ -21,6 +21,7 @@ from app.domain.reading import Reading, StateBit
 from app.hub.tic_capture import MAX_READINGS_KEPT, Capture, facts, masked, read_capture
 
 NOTHING_FOUND = 1
+_STANDARD_INPUT = "standard input"
 _CHUNK_BYTES = 65_536
 _FEW_READINGS = 3
 
@@ -28,9 +29,9 @@ _FEW_READINGS = 3
 class CaptureUnreadableError(OperatorInputError):
     """A capture file that can not be read at all."""
 
-    def __init__(self, path: pathlib.Path, why: str) -> None:
-        super().__init__(f"{path}: {why}")
-        self.path = path
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(f"{source}: {why}")
+        self.source = source
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,19 +49,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Decode and print; the exit code, as the module says. Raises a WattdeckError for a file that can not be read."""
+    source = _STANDARD_INPUT if _is_standard_input(args.file) else str(args.file)
     capture = read_capture(_chunks(args.file))
     if capture.bytes_read == 0:
-        raise CaptureUnreadableError(args.file, "the file is empty; nothing was captured")
+        raise CaptureUnreadableError(source, "it is empty; nothing was captured")
+    if not capture.groups_good:
+        print(f"decode: {source}: no group of a meter (TIC) in {capture.bytes_read} bytes", file=sys.stderr)
+        for hint in capture.hints or [_NOT_TIC]:
+            print(f"decode: {hint}", file=sys.stderr, flush=True)
     if args.json:
         print(json.dumps(_as_json(capture, show_ids=args.show_ids)))
-    else:
-        print("\n".join(_as_table(capture, args.file.name, show_ids=args.show_ids)))
-    if capture.groups_good:
-        return 0
-    print(f"decode: {args.file}: no group of a meter (TIC) in {capture.bytes_read} bytes", file=sys.stderr)
-    for hint in capture.hints or [_NOT_TIC]:
-        print(f"decode: {hint}", file=sys.stderr)
-    return NOTHING_FOUND
+    elif capture.groups_good or capture.groups_bad:
+        title = source if _is_standard_input(args.file) else args.file.name
+        print("\n".join(_as_table(capture, title, show_ids=args.show_ids)))
+    return 0 if capture.groups_good else NOTHING_FOUND
+
+
+def _is_standard_input(path: pathlib.Path) -> bool:
+    return str(path) == "-"
 
 
 _NOT_TIC = (
@@ -70,20 +76,20 @@ _NOT_TIC = (
 
 
 def _chunks(path: pathlib.Path) -> Iterator[bytes]:
-    if str(path) == "-":
+    if _is_standard_input(path):
         while chunk := sys.stdin.buffer.read(_CHUNK_BYTES):
             yield chunk
         return
     if path.is_dir():
-        raise CaptureUnreadableError(path, "is a directory; name one file")
+        raise CaptureUnreadableError(str(path), "is a directory; name one file")
     try:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
     except FileNotFoundError:
-        raise CaptureUnreadableError(path, "there is no such file") from None
+        raise CaptureUnreadableError(str(path), "there is no such file") from None
     except PermissionError:
-        raise CaptureUnreadableError(path, "reading it is not permitted") from None
+        raise CaptureUnreadableError(str(path), "reading it is not permitted") from None
     except OSError as error:
         raise EnvironmentFault(f"{path}: {error.strerror or error}") from error
 
@@ -129,8 +135,10 @@ def _as_table(capture: Capture, name: str, *, show_ids: bool) -> Iterator[str]:
     kept = "" if len(capture.readings) < MAX_READINGS_KEPT else " (the first; more are in the file)"
     yield row("readings", f"{len(capture.readings)}{kept}")
     shown = capture.readings
-    for reading in shown if len(shown) <= _FEW_READINGS else [shown[0], shown[-1]]:
-        yield row("", _reading_line(reading))
+    few = shown if len(shown) <= _FEW_READINGS else [shown[0], shown[-1]]
+    for number, reading in enumerate(few):
+        title = {0: "  first", len(few) - 1: "  last"}.get(number, "") if len(few) > 1 else ""
+        yield row(title, _reading_line(reading))
     for warning, count in sorted(capture.warnings.items()):
         yield row("warning", f"{count} x {warning.replace('_', ' ')}")
     for hint in capture.hints:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 from app.domain.linky import (
+    HistoriqueContract,
     TicMode,
     decode_day_profile,
     decode_stge,
@@ -86,10 +87,10 @@ def facts(capture: Capture) -> dict[str, str]:
     said: dict[str, str | None] = {}
     if optarif := data("OPTARIF"):
         contract = historique_contract(optarif)
-        said["contract"] = f"{contract.name} ({optarif})" if contract else optarif
+        said["contract"] = _contract(contract, optarif) if contract else optarif
     said["supplier's calendar"] = data("NGTF")
     said["running tariff"] = data("LTARF") or data("PTEC")
-    said["subscribed"] = f"{data('PREF')} kVA" if "PREF" in latest else None
+    said["subscribed"] = f"{int(latest['PREF'].data)} kVA" if "PREF" in latest else None
     if "ISOUSC" in latest:
         said["subscribed"] = f"{int(latest['ISOUSC'].data)} A"
     serial = data("ADSC") or data("ADCO")
@@ -114,6 +115,11 @@ def facts(capture: Capture) -> dict[str, str]:
 def masked(meter_id: str) -> str:
     """A meter's number as it may be shown: maker, year and type, but not which one."""
     return meter_id[:6] + "x" * (len(meter_id) - 6)
+
+
+def _contract(contract: HistoriqueContract, optarif: str) -> str:
+    program = optarif.removeprefix(contract.option)
+    return f"{contract.name} ({contract.option}{f', load program {program!r}' if program else ''})"
 
 
 def _count(found: Capture, events: Iterable[Event]) -> None:

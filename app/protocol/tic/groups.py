@@ -37,12 +37,16 @@ MIN_GROUP_BYTES = 4
 STX, ETX, EOT, HT, LF, CR, SI = 0x02, 0x03, 0x04, 0x09, 0x0A, 0x0D, 0x0F
 _SP = 0x20
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# What a stream is cut at. Repeated line ends, and noise (which means something only inside a group), come in one
+# piece: a line without a meter can send megabytes of it.
+_CUT = re.compile(rb"\r+|\n+|[\x02-\x04\x0f]|[\x00\x01\x05-\x08\x0b\x0c\x0e\x10-\x1f\x7f]+")
 _NOT_PRINTABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f-\xff]")
 _TRAILING_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+\Z")
 # The longest label of the specification has 9 characters (SMAXSN1-1), although its text says 8. Companies' meters have
 # small letters and underscores in theirs.
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,11}\Z", re.ASCII)
 _MASK_BIT_7 = bytes(byte & 0x7F for byte in range(256))
+_WITHOUT_BIT_7 = bytes(range(128))
 _HISTORIQUE_LABELS = frozenset(name.encode() for name in LABELS_OF_MODE[TicMode.HISTORIQUE])
 # What shows that a stream is past its first, perhaps cut, group.
 _OPENERS = frozenset({CR, LF, SI, STX, ETX, EOT})
@@ -179,16 +183,20 @@ class GroupReader:
         """The groups and marks that end in this chunk. The chunk is read as the result is iterated over."""
         if not chunk.isascii():
             masked = chunk.translate(_MASK_BIT_7)
-            self.bytes_with_bit_7 += sum(byte >= 0x80 for byte in chunk)
+            self.bytes_with_bit_7 += len(chunk.translate(None, _WITHOUT_BIT_7))
             chunk = masked
         base = self.bytes_read
         at = 0
-        for match in _CONTROL.finditer(chunk):
+        for match in _CUT.finditer(chunk):
             position = match.start()
             if position > at:
                 yield from self._append(chunk[at:position], base + at)
-            yield from self._control(chunk[position], base + position)
-            at = position + 1
+            at = match.end()
+            if chunk[position] in _OPENERS:
+                # Of several line ends the others find no group to end.
+                yield from self._control(chunk[position], base + position)
+            elif self._content:
+                yield from self._append(match.group(), base + position)
             self.bytes_read = base + at
         if at < len(chunk):
             yield from self._append(chunk[at:], base + at)

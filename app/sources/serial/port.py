@@ -7,15 +7,19 @@ with thousands of connections has those. So devices on Linux and sockets are rea
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import pathlib
 import select
 import socket
+import stat
 import sys
 import urllib.parse
 from collections.abc import Iterator
 from typing import Protocol
 
 import serial
+import serial.tools.list_ports
 
 from app.domain.errors import OperatorInputError
 from app.domain.linky import BAUD, TicMode
@@ -74,9 +78,33 @@ def check_url(url: str) -> None:
 
 
 def open_port(url: str, mode: TicMode) -> Port:
-    """Open a port at the speed of a mode. Raises OSError when it is not there or refuses."""
+    """Open a port at the speed of a mode. Raises OSError when it is not there or refuses; its text says which."""
     if _is_socket(url):
         return _SocketPort(url)
+    try:
+        return _open_device(url, mode)
+    except OSError as error:
+        raise _explained(url, error) from error
+
+
+def _explained(url: str, error: OSError) -> OSError:
+    """The error in an operator's words where the system's are none; the error itself otherwise."""
+    if "://" in url:
+        return error
+    try:
+        is_device = stat.S_ISCHR(pathlib.Path(url).stat().st_mode)
+    except OSError:
+        is_device = sys.platform == "win32" and "FileNotFoundError" not in str(error)
+        if not is_device:
+            here = ", ".join(sorted(port.device for port in serial.tools.list_ports.comports()))
+            return FileNotFoundError(f"no such port; ports here: {here or 'none'}")
+    # pyserial keeps the system's error number in its text alone.
+    if not is_device or error.errno == errno.ENOTTY or f"({errno.ENOTTY}," in str(error):
+        return OSError("it is no serial port")
+    return error
+
+
+def _open_device(url: str, mode: TicMode) -> Port:
     has_baud = "://" not in url or url.lower().startswith(("rfc2217://", "alt://", "hwgrep://", "spy://", "cp2110://"))
     try:
         device = _open(url, mode, serial.SEVENBITS, serial.PARITY_EVEN)

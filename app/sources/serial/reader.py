@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import pathlib
 import threading
@@ -31,6 +32,17 @@ _RATE_WINDOW_US = 2_000_000
 _OTHER = {TicMode.STANDARD: TicMode.HISTORIQUE, TicMode.HISTORIQUE: TicMode.STANDARD}
 
 __all__ = ["MeterReading", "SerialSource"]
+
+
+class _State(enum.Enum):
+    ANSWERS = enum.auto()
+    SILENT = enum.auto()
+    NOISE = enum.auto()
+    LOST = enum.auto()
+
+
+class _NothingOfAMeterError(Exception):
+    """A stream that is open and useless, as the log says already."""
 
 
 class SerialSource:
@@ -64,8 +76,10 @@ class SerialSource:
         self._listen_until_us = 0
         self._groups_at_last_look = 0
         self._retry_s = FIRST_RETRY_S
-        # What was last said in the log; None: nothing yet.
-        self._answers: bool | None = None
+        # What the log says of the port since it last answered or was lost: each state once.
+        self._said: set[_State] = set()
+        self._bytes_at_last_answer = 0
+        self._switches_since_answer = 0
         self._opened = 0
         self._callback_failures = 0
         self._mode_switches = 0
@@ -130,6 +144,8 @@ class SerialSource:
                 port = open_port(self._url, mode)
                 self._opened += 1
                 self._serve(port, mode)
+            except _NothingOfAMeterError:
+                log.debug("serial port %s is opened anew", self._url)
             except OSError as error:
                 self._say_lost(error)
             except Exception:
@@ -174,14 +190,16 @@ class SerialSource:
             self._listen_until_us = now_us + FRAME_LIMIT_US
             self._say_answers()
         elif now_us > self._listen_until_us:
+            self._say_nothing_of_a_meter(both_speeds=not port.has_baud or self._switches_since_answer > 0)
             if not port.has_baud:
                 # Meters never stop: a stream without a byte of sense for so long is a peer that has died unnoticed.
                 if now_us > self._listen_until_us + SILENT_STREAM_US:
-                    raise OSError("nothing of a meter came for too long")
+                    raise _NothingOfAMeterError
                 return
             self._port_mode = _OTHER[self._port_mode]
             port.set_mode(self._port_mode)
             self._mode_switches += 1
+            self._switches_since_answer += 1
             self._line.interrupted()
             self._listen_until_us = now_us + LISTEN_US
 
@@ -191,13 +209,36 @@ class SerialSource:
         if self._line.mode is not None and self._line.mode is not self._remembered_mode:
             self._remembered_mode = self._line.mode
             self._remembered.remember(self._url, self._line.mode)
-        if not self._answers:
-            self._answers = True
+        self._bytes_at_last_answer = self._line.bytes_read
+        self._switches_since_answer = 0
+        if _State.ANSWERS not in self._said:
+            self._said = {_State.ANSWERS}
             log.info("a meter answers on serial port %s, mode %s", self._url, self._line.mode)
 
+    def _say_nothing_of_a_meter(self, *, both_speeds: bool) -> None:
+        """The port is there and no meter speaks on it: tell which of the two it is."""
+        if self._line.bytes_read == self._bytes_at_last_answer:
+            state, text = (
+                _State.SILENT,
+                "is open and silent: check the wiring, and that the meter's output is connected",
+            )
+        elif both_speeds:
+            state, text = (
+                _State.NOISE,
+                "answers with bytes that are no TIC: check the wiring, the adapter and the meter's mode",
+            )
+        else:
+            return
+        self._said.discard(_State.ANSWERS)
+        if state not in self._said:
+            self._said.add(state)
+            log.warning("serial port %s %s", self._url, text)
+
     def _say_lost(self, error: OSError) -> None:
-        if self._answers is not False:
-            self._answers = False
+        self._bytes_at_last_answer = self._line.bytes_read
+        self._switches_since_answer = 0
+        if _State.LOST not in self._said:
+            self._said = {_State.LOST}
             log.warning("serial port %s is not available, will be opened again: %s", self._url, error)
 
 

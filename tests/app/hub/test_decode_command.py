@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import pathlib
+import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -14,7 +17,7 @@ from app.domain.linky import TicMode
 from app.hub import decode_command
 from app.hub.decode_command import NOTHING_FOUND, CaptureUnreadableError
 from app.hub.tic_capture import read_capture
-from app.protocol.tic.groups import Fault
+from app.protocol.tic.groups import Fault, GroupReader
 from tests.app.protocol.tic import synthetic
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -186,3 +189,56 @@ def test_a_capture_of_a_real_meter_through_the_command(capsys):
     assert (found["groups_good"], found["groups_bad"]) == (431, 4)
     assert found["reasons"] == {"control_byte": 4}
     assert [reading["apparent_va"] for reading in found["readings"][:3]] == [-1675, -1678, -1682]
+
+
+def test_readings_are_labelled_and_facts_are_readable(capture, capsys):
+    tempo = synthetic.frame(
+        TicMode.HISTORIQUE,
+        ("ADCO", "041961000017"),
+        ("OPTARIF", "BBR("),
+        ("ISOUSC", "30"),
+        ("BBRHCJB", "000000001"),
+        ("PTEC", "HPJB"),
+        ("PAPP", "00100"),
+    )
+    decode(capture(tempo))
+    historique = capsys.readouterr().out
+    decode(capture(b"".join(synthetic.standard_mono(second) for second in range(5))))
+    standard = capsys.readouterr().out
+
+    assert "Tempo (BBR, load program '(')\n" in historique
+    assert " 9 kVA\n" in standard
+    titles = [line.split()[0] for line in standard.splitlines() if " VA" in line]
+    assert titles == ["first", "last"]
+
+
+def test_standard_input_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(synthetic.standard_mono())))
+    decode("-")
+    table = capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO()))
+
+    assert table.startswith("standard input: ")
+    with pytest.raises(CaptureUnreadableError, match=r"^standard input: it is empty"):
+        decode("-")
+
+
+def test_a_file_without_groups_gets_no_table_of_zeros(capture, capsys):
+    code = decode(capture(bytes(100_000)))
+    printed = capsys.readouterr()
+
+    assert code == NOTHING_FOUND
+    assert printed.out == ""
+    assert printed.err.startswith("decode: ")
+    assert "no group of a meter (TIC) in 100000 bytes" in printed.err
+
+
+@pytest.mark.parametrize("filler", [b"\0", b"\r", b"\n", b"\xff"])
+def test_filler_is_not_looked_at_byte_by_byte(filler, monkeypatch):
+    looked = []
+    control = GroupReader._control
+    monkeypatch.setattr(GroupReader, "_control", lambda *words: (looked.append(1), control(*words))[1])
+    found = read_capture([filler * 65_536] * 4)
+
+    assert found.bytes_read == 262_144
+    assert len(looked) <= 4

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import termios
+from types import SimpleNamespace
 
 import pytest
+import serial.tools.list_ports
 
 from app.domain.linky import TicMode
 from app.sources.serial.port import check_url, open_port
@@ -43,6 +45,20 @@ def test_a_device_is_set_to_the_speed_of_its_mode_without_flow_control():
     assert not after[2] & termios.CRTSCTS
     assert not after[0] & (termios.IXON | termios.IXOFF)
     assert read == b"ADCO"
+
+
+@pytest.mark.parametrize("name", ["a_file", "", "/dev/null"])
+def test_what_is_no_serial_port_is_called_so(tmp_path, name):
+    (tmp_path / "a_file").write_text("")
+    with pytest.raises(OSError, match=r"^it is no serial port$"):
+        open_port(str(tmp_path / name), TicMode.STANDARD)
+
+
+def test_a_device_that_is_missing_names_those_that_are_here(tmp_path, monkeypatch):
+    here = [SimpleNamespace(device="/dev/ttyUSB1"), SimpleNamespace(device="/dev/ttyUSB0")]
+    monkeypatch.setattr(serial.tools.list_ports, "comports", lambda: here)
+    with pytest.raises(OSError, match=r"^no such port; ports here: /dev/ttyUSB0, /dev/ttyUSB1$"):
+        open_port(str(tmp_path / "ttyUSB7"), TicMode.STANDARD)
 
 
 def test_a_device_that_goes_raises_os_error_and_closes_quietly():

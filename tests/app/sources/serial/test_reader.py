@@ -229,12 +229,40 @@ def test_unplugging_and_replugging_is_survived_and_said_once_each_way(plug, sour
     assert "041961000017" not in caplog.text
 
 
-def test_a_port_that_is_not_there_yet_is_waited_for(plug, sources, tmp_path):
-    source, readings = sources(str(tmp_path / "ttyTIC"))
-    until(lambda: source._answers is False)
+def test_a_port_that_is_not_there_yet_is_waited_for(plug, sources, tmp_path, caplog):
+    _, readings = sources(str(tmp_path / "ttyTIC"))
+    until(lambda: "no such port; ports here: " in caplog.text)
     plug(synthetic.historique_hc())
 
     assert readings.get(timeout=PATIENCE_S).meter_serial == "041961000017"
+
+
+def test_a_port_that_is_silent_says_so_once(plug, sources, clock, tmp_path, caplog):
+    plug(b"")
+    source, _ = sources(str(tmp_path / "ttyTIC"))
+    until(lambda: source.counters()["mode_switches"] >= 3, meanwhile=lambda: clock.move(LISTEN_US // 5))
+
+    assert caplog.text.count("ttyTIC is open and silent") == 1
+    assert "is not available" not in caplog.text
+
+
+def test_bytes_that_are_no_tic_are_told_once_both_speeds_were_tried(plug, sources, clock, tmp_path, caplog):
+    plug(b"\xf1\x8f\x00\x7f\xe0" * 20)
+    source, _ = sources(str(tmp_path / "ttyTIC"))
+    until(lambda: source.counters()["bytes"] > 0)
+    until(lambda: source.counters()["mode_switches"] >= 4, meanwhile=lambda: clock.move(LISTEN_US // 5))
+
+    assert caplog.text.count("answers with bytes that are no TIC: check the wiring, the adapter") == 1
+    assert "is not available" not in caplog.text
+
+
+def test_a_network_stream_of_no_meter_is_told_and_opened_anew(gateway, sources, clock, caplog):
+    source, _ = sources(gateway(b"HTTP/1.1 400 Bad Request\r\n\r\n").url)
+    until(lambda: source.counters()["bytes"] > 0)
+    until(lambda: source.counters()["opened"] >= 2, meanwhile=lambda: clock.move(1_000_000))
+
+    assert caplog.text.count("answers with bytes that are no TIC") == 1
+    assert "is not available" not in caplog.text
 
 
 def test_a_network_stream_is_read_in_either_mode(gateway, sources):
