@@ -173,7 +173,8 @@ class Committer:
                 if self._stopping.is_set():
                     self._tail_is_whole = False
                     log.error(
-                        "stopping while the journal can not be written: %d readings are not stored (none was acknowledged)",
+                        "stopping while the journal can not be written: %d readings are not stored, none of them was "
+                        "acknowledged",
                         sum(chunk.readings for chunk in chunks),
                     )
                     return False

@@ -40,7 +40,7 @@ def test_a_disk_without_the_reserved_room_takes_no_readings(hubs, tmp_path):
         eventually(lambda: hub.stats()["commit.failing"] == 1)
         assert not any(message.is_published() for message in sent)
         assert hub.sigterm() == 0, "it still ends in order"
-    assert "MB free" in hub.last_words()
+    assert "ingest.minimum_free_mb" in hub.last_words()
 
 
 def test_a_series_store_that_fails_leaves_readings_in_the_journal_and_readable(hubs, tmp_path):
