@@ -12,7 +12,9 @@ from app.hub.hub import running_hub
 
 ROOT = Path(__file__).parents[3]
 # A statistic in the code of a bench: `stats["broker.connections"]`, `.get("ingest.shed", ...)`.
-READ_BY_BENCHES = re.compile(r'(?:\[|get\()"((?:ingest|commit|archive|journal|broker|loop|modules|messages)\.[a-z0-9_]+)"')
+READ_BY_BENCHES = re.compile(
+    r'(?:\[|get\()"((?:ingest|commit|archive|journal|broker|loop|modules|messages)\.[a-z0-9_]+)"'
+)
 
 
 def documented():
