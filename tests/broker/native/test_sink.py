@@ -223,6 +223,26 @@ async def test_a_subscription_wider_than_allowed_is_denied(version):
         ) == bytes((1, denied, denied, 0, 0x80, denied))
 
 
+async def test_what_is_denied_is_named_in_the_log(caplog):
+    async with running_broker(authenticator=accounts()) as run:
+        client = await run.client("c", V5, username="one", password=b"pw")
+        for number in range(3):
+            client.publish("keep/2/" + "x" * 100, b"", 1, number + 1)
+            await client.acknowledged()
+        await client.subscribe(("keep/2/#", 1))
+        run.advance(61)
+        other = await run.client("d", V5, username="one", password=b"pw")
+        other.publish("keep/2/\x81", b"", 1, 1)
+        await other.acknowledged()
+
+    lines = [line for line in caplog.messages if "denied" in line]
+    assert lines == [
+        f"publish_denied: client 'c': may not publish to 'keep/2/{'x' * 73}'...",
+        "subscribe_denied: client 'c': may not subscribe to 'keep/2/#'",
+        r"publish_denied: client 'd': may not publish to 'keep/2/\x81' (and 2 more that were not logged)",
+    ]
+
+
 async def test_a_will_its_client_may_not_publish_is_not_published():
     async with running_broker(authenticator=accounts()) as run:
         from broker.packets import Will
