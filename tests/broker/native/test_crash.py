@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
+import pytest
+
 from broker.native.sqlite_store import FILE_NAME
 from broker.packets import V5, Properties
 from tests.helpers.mqtt_peer import RawClient, until
+from tests.helpers.tls_files import make_tls_files
 
 TRIAL = Path(__file__).resolve().parents[2] / "helpers" / "broker_trial.py"
 
@@ -67,3 +72,18 @@ async def test_a_killed_broker_comes_back_with_sessions_and_retained_messages(tm
         await until(lambda: stored(tmp_path) == (20, 1, 0))
         process.terminate()
         assert await process.wait() == 0
+
+
+async def test_tls_workers_do_not_outlive_a_killed_broker(tmp_path):
+    if not hasattr(socket, "SO_REUSEPORT") or sys.platform == "darwin":
+        pytest.skip("no port can be shared here")
+    make_tls_files(tmp_path)
+    words = ("--certificates", str(tmp_path), "--tls-port", "0", "--set", "tls_workers=2")
+    async with trial(tmp_path, *words) as (process, _port):
+        workers = psutil.Process(process.pid).children()
+        assert len(workers) == 2
+        process.kill()
+        await process.wait()
+
+        # A worker nobody has waited for yet counts as gone.
+        await until(lambda: not [one for one in workers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE])
