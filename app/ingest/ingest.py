@@ -15,6 +15,7 @@ import numpy.typing as npt
 from app.domain.keys import CollectionLevel
 from app.domain.reading import Reading
 from app.ingest.chunk import Chunk
+from app.ingest.clock_watch import ClockWatch
 from app.ingest.columns import Columns, aux_batch, gather, raw_batch, register_batch
 from app.ingest.directory import NO_KEY, ModuleDirectory
 from app.ingest.live import LiveState
@@ -83,6 +84,7 @@ class Ingest:
         limits: TimeLimits,
         time_zone: str,
         buffer_rows: int,
+        clock: ClockWatch | None = None,
         observers: Sequence[Callable[[Columns, Bools], None]] = (),
     ) -> None:
         self.counters = IngestCounters()
@@ -91,6 +93,7 @@ class Ingest:
         self._live = live
         self._quarantine = quarantine
         self._limits = limits
+        self._clock = clock or ClockWatch()
         self._thinning = Thinning(time_zone)
         self._marks = RegisterMarks()
         self._observers = observers
@@ -178,7 +181,9 @@ class Ingest:
         self._bound()
 
     def _chunk(self, columns: Columns, guaranteed: bool) -> Chunk | None:
-        verdict, origin = stamp(columns, self._limits)
+        self._clock.look()
+        limits = self._limits.widened(forwards_us=self._clock.forwards_us, back_us=self._clock.back_us)
+        verdict, origin = stamp(columns, limits)
         keys, levels = self._directory.route(columns.slots, columns.time_us)
         timely = verdict == Verdict.KEEP
         routed = keys != NO_KEY

@@ -39,6 +39,10 @@ class TimeLimits:
         """From the units of the settings."""
         return cls(int(future_minutes * _MINUTE_US), int(raw_days * _DAY_US), int(max(raw_days, resent_days) * _DAY_US))
 
+    def widened(self, *, forwards_us: int, back_us: int) -> TimeLimits:
+        """For a clock that was set: after a step forwards right readings look old, after one back they look future."""
+        return TimeLimits(self.future_us + back_us, self.past_us + forwards_us, self.resent_us + forwards_us)
+
 
 def stamp(columns: Columns, limits: TimeLimits) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
     """The verdict and the origin of each reading; sets the time of modules whose clock was never set, and flags it."""
