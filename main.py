@@ -46,8 +46,9 @@ def main(words: list[str]) -> int:
     """Run one command; the exit code is 2 for a mistake in the command line and for what can not run here, 1 for a
     fault of ours.
     """
-    if not words:
-        print("wattdeck: the console is not built yet; `./run hub` starts the hub, `./run --help` lists all")
+    later = "the simulated neighbourhood" if words[:1] == ["demo"] else "the console" if not words else None
+    if later:
+        print(f"wattdeck: {later} is not built yet; `./run hub` starts the hub, `./run --help` lists all")
         return 2
     parser = _Parser(prog="./run", description="Wattdeck, an operations console for smart-meter modules")
     _add_commands(parser, COMMANDS, words, 0)

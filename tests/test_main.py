@@ -94,3 +94,9 @@ def test_a_time_zone_that_is_none_is_a_mistake(capsys, tmp_path, value):
 
     assert code == 2
     assert "no time zone" in said
+
+
+@pytest.mark.parametrize(("words", "what"), [([], "the console"), (["demo"], "the simulated neighbourhood")])
+def test_what_is_not_built_yet_says_so(words, what, capsys):
+    assert program.main(words) == 2
+    assert f"{what} is not built yet" in capsys.readouterr().out
