@@ -12,6 +12,7 @@ from app.hub.births import Births
 from app.protocol.messages import Log, State
 from app.protocol.topics import Kind
 from app.stores.registry.registry import Registry
+from tests.helpers.mqtt_peer import until
 
 
 class Failing:
@@ -51,8 +52,7 @@ async def test_the_newest_facts_are_written_and_a_repeat_is_not(registry, monkey
     running = asyncio.create_task(births.run())
     await asyncio.wait_for(failing.written.wait(), 20)
     # The database has them a moment before the loop knows.
-    while "A" not in births._written:
-        await asyncio.sleep(0.001)
+    await until(lambda: "A" in births._written)
     calls = len(failing.calls)
     births.on_message("A", 0, Kind.STATE, State(period_ms=2000, firmware="2"), 0)
     failing.written.clear()
