@@ -1,30 +1,79 @@
-"""The HTTP application: health and statistics of this hub."""
+"""The HTTP application: every group of routes behind one gate, errors as problem documents, one OpenAPI document."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
+from typing import Any
 
-from litestar import Litestar, get
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import Message, Scope
 
-Statistics = Mapping[str, float]
+from app.api.access import Gate, routes_with_needs
+from app.api.page import ROOT, asset_routes, policy_of, render_plugins
+from app.api.problems import problem_response
+from app.domain.errors import OperatorInputError, WattdeckError
+from app.protocol.api.common import API_MAJOR, API_MINOR, VERSION_HEADER
+
+# A request body is read whole into memory; a list of 48,000 modules to import takes 5 MB.
+MOST_BODY_BYTES = 16_000_000
+_VERSION = f"{API_MAJOR}.{API_MINOR}".encode()
 
 
-def make_app(version: str, statistics: Callable[[], Statistics], ready: Callable[[], bool]) -> Litestar:
-    """Routes that touch no personal data and need no login; served on loopback only."""
-
-    @get("/v1/health", sync_to_thread=False)
-    def health() -> dict[str, object]:
-        """Whether the hub takes readings."""
-        return {"version": version, "ready": ready()}
-
-    @get("/v1/statistics", sync_to_thread=False)
-    def statistics_now() -> dict[str, float]:
-        """Counters since the start and gauges now, by name; docs/operating.md explains each."""
-        return dict(statistics())
-
-    return Litestar(
-        [health, statistics_now],
-        openapi_config=OpenAPIConfig(title="Wattdeck", version=version),
+def make_app(version: str, gate: Gate, routes: Sequence[HTTPRouteHandler]) -> Litestar:
+    """The application. Raises BugError for a route that does not say who may use it."""
+    app = Litestar(
+        [*routes, *asset_routes()],
+        guards=[gate.check],
+        before_request=_check_version,
+        before_send=[_add_headers],
+        exception_handlers={
+            WattdeckError: problem_response,
+            HTTPException: problem_response,
+            Exception: problem_response,
+        },
+        request_max_body_size=MOST_BODY_BYTES,
+        openapi_config=_document(version),
         logging_config=None,
     )
+    routes_with_needs(app)
+    return app
+
+
+def _document(version: str) -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Wattdeck",
+        version=version,
+        description="Everything a console, a consumer app or a third party asks of the hub.",
+        components=Components(
+            security_schemes={
+                "token": SecurityScheme(type="http", scheme="bearer", description="a session or API token")
+            }
+        ),
+        security=[{"token": []}],
+        path=ROOT,
+        render_plugins=render_plugins(),
+    )
+
+
+def _check_version(request: Request[Any, Any, Any]) -> Response[bytes] | None:
+    """Refuse a console that speaks another major version; who does not say speaks ours."""
+    spoken = request.headers.get(VERSION_HEADER, "")
+    if spoken and spoken.partition(".")[0] != str(API_MAJOR):
+        raise OperatorInputError(
+            f"this hub speaks version {API_MAJOR} of the API, not {spoken[:20]}; update the older one"
+        )
+    return None
+
+
+async def _add_headers(message: Message, scope: Scope) -> None:
+    if message["type"] == "http.response.start":
+        message["headers"] = [
+            *message.get("headers", ()),
+            (VERSION_HEADER.lower().encode(), _VERSION),
+            (b"x-content-type-options", b"nosniff"),
+            (b"content-security-policy", policy_of(scope["path"]).encode()),
+        ]

@@ -25,3 +25,35 @@ class EnvironmentFault(WattdeckError):
 
 class BugError(WattdeckError):
     """We were wrong: something that can not happen did."""
+
+
+class AccessError(WattdeckError):
+    """Somebody may not do this, or not yet."""
+
+
+class NotLoggedIn(AccessError):
+    """There is no valid token with this request; log in."""
+
+
+class NotAllowed(AccessError):
+    """Your role does not include this."""
+
+
+class PurposeNeeded(AccessError):
+    """Personal data are shown for a purpose only: send the header Wattdeck-Purpose: code[; ticket]."""
+
+
+class TooManyAttempts(AccessError):
+    """Too many failed attempts; `wait_s` seconds from now the next one is looked at."""
+
+    def __init__(self, wait_s: int) -> None:
+        self.wait_s = wait_s
+        super().__init__(f"too many failed attempts; try again in {wait_s} s")
+
+
+class VersionNeeded(OperatorInputError):
+    """An edit says which version it changes: send the header If-Match with the ETag that was read."""
+
+
+class VersionConflict(OperatorInputError):
+    """Somebody else changed this meanwhile; read it again, then decide. Nothing was changed."""

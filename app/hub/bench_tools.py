@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import secrets
 import subprocess
 import sys
 import threading
@@ -121,9 +122,21 @@ class HubChild:
 
     def __init__(self, words: list[str], environment: Mapping[str, str], timeout_s: float) -> None:
         began = time.monotonic()
+        # What starts a hub is let in by a token of its own, told through a pipe that nobody else can read.
+        self.token = secrets.token_urlsafe(32)
+        told, tell = os.pipe()
+        os.write(tell, f"{self.token}\n".encode())
+        os.close(tell)
         self._process = subprocess.Popen(
-            words, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=_ROOT
+            [*words, "--token-fd", str(told)],
+            env=dict(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=_ROOT,
+            pass_fds=(told,),
         )
+        os.close(told)
         self._listen: dict[str, tuple[str, int]] = {}
         self._last_words: deque[str] = deque(maxlen=_WORDS_KEPT)
         self._is_ready = threading.Event()
@@ -199,7 +212,10 @@ class HubChild:
     def stats(self) -> Mapping[str, float]:
         """The hub's counters now."""
         host, port = self.address("api")
-        with urllib.request.urlopen(f"http://{host}:{port}/v1/statistics", timeout=10) as answer:
+        request = urllib.request.Request(
+            f"http://{host}:{port}/v1/statistics", headers={"Authorization": f"Bearer {self.token}"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
             found: dict[str, float] = json.load(answer)
         return found
 

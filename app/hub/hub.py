@@ -7,11 +7,8 @@ import contextlib
 import dataclasses
 import logging
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from app.api.app import make_app
-from app.api.server import ApiServer
 from app.domain.errors import EnvironmentFault
 from app.domain.settings import Settings
 from app.hub.births import Births
@@ -20,11 +17,11 @@ from app.hub.data_directory import DataDirectory
 from app.hub.engines import build_engine
 from app.hub.fleet_feed import FleetFeed
 from app.hub.loop_lag import LoopLag
+from app.hub.platform import DataPath, Platform, start_platform, wall_clock_us
 from app.hub.roster import Roster
 from app.hub.serial_meters import SerialMeters
 from app.hub.statistics import Statistics
 from app.hub.supervisor import Supervisor
-from app.hub.version import VERSION
 from app.ingest.archiver import Archiver
 from app.ingest.committer import CommitRules, Committer
 from app.ingest.directory import ModuleDirectory
@@ -52,11 +49,6 @@ STOP_ARCHIVE_S = 10.0
 STOP_FLUSH_S = 5.0
 
 
-def wall_clock_us() -> int:
-    """UTC microseconds since 1970."""
-    return time.time_ns() // 1000
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunningHub:
     """What the outside may ask of a hub that listens."""
@@ -66,6 +58,7 @@ class RunningHub:
     reload: Callable[[], None]
     # Done when nothing can be stored any more by a fault of ours: the hub must be ended.
     failure: asyncio.Future[None]
+    platform: Platform
 
 
 @contextlib.asynccontextmanager
@@ -147,17 +140,31 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
         def takes_readings() -> bool:
             return committer.failing_since is None and not supervisor.failure.done()
 
-        api = ApiServer(
-            make_app(VERSION, statistics.now, takes_readings), settings.listen.api_host, settings.listen.api_port
+        path = DataPath(
+            directory,
+            settings,
+            registry,
+            roster,
+            credentials,
+            modules,
+            live,
+            ingest,
+            quarantine,
+            store,
+            source,
+            engine,
+            statistics,
+            supervisor,
+            takes_readings,
         )
-        api_address = await api.start()
-        stack.push_async_callback(api.stop)
+        platform = await start_platform(path, stack)
 
         def reload() -> None:
             roster.reload()
             credentials.reload()
 
-        yield RunningHub({**engine.addresses(), "api": api_address}, statistics.now, reload, supervisor.failure)
+        addresses = {**engine.addresses(), "api": platform.api_address}
+        yield RunningHub(addresses, statistics.now, reload, supervisor.failure, platform)
 
 
 def _open_store(

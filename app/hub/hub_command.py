@@ -16,6 +16,7 @@ from app.domain.settings import Settings, catalogue
 from app.hub.configuration import load_settings
 from app.hub.data_directory import DataDirectory, HubLock, default_directory
 from app.hub.event_loop import new_event_loop
+from app.hub.parents_token import read_parents_token
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--api-port", "listen.api_port", "port of the API, 0 takes a free one", type=int, metavar="N")
     flag("--serial", "serial.url", "a meter: /dev/ttyUSB0, COM3, socket://host:port", metavar="URL")
     flag("--broker", "hub.engine", "broker engine", choices=rows["hub.engine"].choices)
+    add(
+        "--token-fd",
+        type=int,
+        metavar="N",
+        help="a pipe with a line that lets the program that starts this hub in as administrator; for consoles",
+    )
     add("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help=SET_HELP)
 
 
@@ -55,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if settings.hub.engine == "external":
         print("wattdeck: the external engine is not built yet; use --broker native or amqtt", file=sys.stderr)
         return 2
+    parents_token = None if args.token_fd is None else read_parents_token(args.token_fd)
     _log_to_stderr(settings.hub.log_level)
     _warn_of_openness(settings)
     directory = DataDirectory(args.data.resolve())
@@ -62,12 +70,12 @@ def run(args: argparse.Namespace) -> int:
     lock = HubLock(directory)
     lock.take()
     try:
-        return _run_loop(directory, settings, lock)
+        return _run_loop(directory, settings, lock, parents_token)
     finally:
         lock.release()
 
 
-def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock) -> int:
+def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock, parents_token: str | None) -> int:
     from app.hub.hub import running_hub  # noqa: PLC0415 - the stores' libraries take a second to import; mistakes show before
 
     async def main() -> int:
@@ -81,6 +89,8 @@ def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock) -> in
         async with running_hub(directory, settings) as hub:
             if hasattr(signal, "SIGHUP"):
                 loop.add_signal_handler(signal.SIGHUP, hub.reload)
+            if parents_token is not None:
+                hub.platform.let_parent_in(parents_token)
             hub.failure.add_done_callback(lambda _failure: stopping.set())
             _calm_garbage_collection()
             lock.say(hub.addresses)

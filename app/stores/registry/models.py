@@ -62,6 +62,17 @@ class Module(Base):
     collection: Mapped[str] = mapped_column(String(16))
     created_us: Mapped[int]
     note: Mapped[str] = mapped_column(String(500), server_default="")
+    # Rises with each edit by a person; what a module says of itself leaves it.
+    version: Mapped[int] = mapped_column(server_default="1")
+
+
+class ModuleTag(Base):
+    """A word that operators put on a module."""
+
+    __tablename__ = "module_tags"
+
+    module_id: Mapped[int] = mapped_column(ForeignKey("modules.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(40), primary_key=True, index=True)
 
 
 class Credential(Base):
@@ -110,6 +121,8 @@ class Site(Base):
     # The supplier's number of the point of delivery (PDL, EAN, MPAN).
     delivery_point: Mapped[str | None] = mapped_column(String(40), info=PERSONAL)
     created_us: Mapped[int]
+    # Rises with each edit.
+    version: Mapped[int] = mapped_column(server_default="1")
 
 
 class City(Base):
@@ -193,6 +206,190 @@ class Key(Base):
     from_us: Mapped[int]
     to_us: Mapped[int | None]
     collection_level: Mapped[int] = mapped_column(SmallInteger)
+
+
+class Operator(Base):
+    """Somebody at the utility who logs in."""
+
+    __tablename__ = "operators"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    # What they log in with, and what stands in every log.
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    full_name: Mapped[str] = mapped_column(String(120), server_default="")
+    role: Mapped[str] = mapped_column(String(16))
+    # argon2id, with its parameters and salt.
+    password_hash: Mapped[str] = mapped_column(String(255))
+    must_change_password: Mapped[bool]
+    password_us: Mapped[int]
+    created_us: Mapped[int]
+    # Refused from then on; rows stay, since logs name them.
+    disabled_us: Mapped[int | None]
+    # Failed log-ins since the last good one, and until when none is looked at.
+    failed_logins: Mapped[int] = mapped_column(server_default="0")
+    locked_until_us: Mapped[int | None]
+    version: Mapped[int] = mapped_column(server_default="1")
+
+
+class Session(Base):
+    """A log-in: the SHA-256 of its token, and until when it holds."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    operator_id: Mapped[int] = mapped_column(ForeignKey("operators.id", ondelete="CASCADE"), index=True)
+    token_sha256: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    created_us: Mapped[int]
+    expires_us: Mapped[int]
+    used_us: Mapped[int]
+    # What logged in, as it names itself.
+    agent: Mapped[str] = mapped_column(String(200), server_default="")
+
+
+class ApiToken(Base):
+    """A third party's way in."""
+
+    __tablename__ = "api_tokens"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    token_sha256: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    # Scopes, one a line.
+    scopes: Mapped[str] = mapped_column(String)
+    created_by: Mapped[str] = mapped_column(String(64))
+    created_us: Mapped[int]
+    expires_us: Mapped[int | None]
+    used_us: Mapped[int | None]
+    revoked_us: Mapped[int | None]
+
+
+class SavedView(Base):
+    """Filter, order and columns of a page under a name; an operator's own, or shared with all."""
+
+    __tablename__ = "saved_views"
+    __table_args__ = (UniqueConstraint("operator_id", "page", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    operator_id: Mapped[int] = mapped_column(ForeignKey("operators.id", ondelete="CASCADE"))
+    page: Mapped[str] = mapped_column(String(40))
+    name: Mapped[str] = mapped_column(String(100))
+    # JSON, the console's to understand.
+    definition: Mapped[str] = mapped_column(String)
+    shared: Mapped[bool]
+    version: Mapped[int] = mapped_column(server_default="1")
+
+
+class Command(Base):
+    """A remote command to a module; app/domain/commands.py says how its state may change."""
+
+    __tablename__ = "commands"
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    module_id: Mapped[int] = mapped_column(ForeignKey("modules.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(40))
+    # JSON.
+    arguments: Mapped[str] = mapped_column(String)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    # The principal who sent it.
+    sent_by: Mapped[str] = mapped_column(String(80))
+    # Commands that were sent together.
+    bulk_id: Mapped[str | None] = mapped_column(String(26), index=True)
+    created_us: Mapped[int] = mapped_column(index=True)
+    expires_us: Mapped[int]
+    sent_us: Mapped[int | None]
+    done_us: Mapped[int | None]
+    # What the module answered, or why it failed; JSON.
+    result: Mapped[str | None]
+
+
+class Job(Base):
+    """Long work with progress, that goes on after a restart."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(40))
+    owner: Mapped[str] = mapped_column(String(80), index=True)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    # JSON: what is to be done, and how far it is.
+    parameters: Mapped[str] = mapped_column(String)
+    cursor: Mapped[str | None]
+    done: Mapped[int] = mapped_column(server_default="0")
+    total: Mapped[int | None]
+    # The sentence for its owner: what it does now, or why it failed.
+    message: Mapped[str] = mapped_column(String(500), server_default="")
+    cancel_asked: Mapped[bool]
+    created_us: Mapped[int] = mapped_column(index=True)
+    started_us: Mapped[int | None]
+    finished_us: Mapped[int | None]
+    # Name of its result file below the data directory's jobs folder, and until when it is kept.
+    result_file: Mapped[str | None] = mapped_column(String(200))
+    result_expires_us: Mapped[int | None]
+
+
+class Action(Base):
+    """Who changed what, before and after. No secret and no personal value is in `before` and `after`."""
+
+    __tablename__ = "actions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at_us: Mapped[int] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(String(80), index=True)
+    # verb.noun in the past tense's stem: module.block, site.edit.
+    what: Mapped[str] = mapped_column(String(60))
+    # kind:name, such as module:WD00001.
+    subject: Mapped[str] = mapped_column(String(200), index=True)
+    # JSON; null where there was or is nothing.
+    before: Mapped[str | None]
+    after: Mapped[str | None]
+
+
+class AccessEntry(Base):
+    """Who read which attributes of whom and why: a chain of hashes, appended to and never changed.
+
+    The first look within a quarter of an hour is an entry of its own at once; how often it was repeated follows as a
+    second entry (`count` above 1) when the quarter is over.
+    """
+
+    __tablename__ = "access_log"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    # Begin of the quarter of an hour.
+    quarter_us: Mapped[int] = mapped_column(index=True)
+    at_us: Mapped[int]
+    operator: Mapped[str] = mapped_column(String(80), index=True)
+    # kind:name, such as module:WD00001 or site:12.
+    subject: Mapped[str] = mapped_column(String(200), index=True, info=PERSONAL)
+    # Names of attributes, separated by commas.
+    attributes: Mapped[str] = mapped_column(String(500))
+    purpose: Mapped[str] = mapped_column(String(40))
+    ticket: Mapped[str] = mapped_column(String(100))
+    count: Mapped[int]
+    # SHA-256 of the entry before, and of this one with it.
+    previous: Mapped[bytes] = mapped_column(LargeBinary(32))
+    sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class PersonKey(Base):
+    """The key that a subject's personal columns are encrypted with in backups; without it they are noise."""
+
+    __tablename__ = "person_keys"
+
+    # kind:name, such as holder:c-..., site:12 or module:WD00001.
+    subject: Mapped[str] = mapped_column(String(80), primary_key=True)
+    secret: Mapped[bytes] = mapped_column(LargeBinary(32), info=PERSONAL)
+    created_us: Mapped[int]
+
+
+class Erasure(Base):
+    """What was erased, so that a restored backup erases it again. A number or token alone says nothing of a person."""
+
+    __tablename__ = "erasures"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at_us: Mapped[int]
+    # kind:name, such as key:123, holder:c-..., site:12, module:WD00001.
+    subject: Mapped[str] = mapped_column(String(80), unique=True)
 
 
 def table(model: type[Base]) -> Table:

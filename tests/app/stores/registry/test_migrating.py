@@ -332,10 +332,12 @@ class TestOldDatabases:
 
 def test_personal_columns_are_marked():
     assert personal_columns() == {
+        "access_log": ("subject",),
         "holders": ("token",),
         "keys": ("holder_token",),
         "modules": ("meter_serial",),
         "pairings": ("meter_serial",),
+        "person_keys": ("secret",),
         "sites": ("street", "postcode", "delivery_point"),
     }
 

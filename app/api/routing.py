@@ -1,0 +1,34 @@
+"""Our routes: Litestar's, each with what it needs and with the problems it may answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import delete, get, patch, post, put
+
+from app.api.problems import RESPONSES
+
+
+def reading(path: str, opt: dict[str, Any], **options: Any) -> get:
+    """A GET. `opt` is `access.needs(...)` or `access.public()`."""
+    return get(path, opt=opt, responses=RESPONSES, **options)
+
+
+def making(path: str, opt: dict[str, Any], **options: Any) -> post:
+    """A POST."""
+    return post(path, opt=opt, responses=RESPONSES, **options)
+
+
+def editing(path: str, opt: dict[str, Any], **options: Any) -> patch:
+    """A PATCH; takes If-Match."""
+    return patch(path, opt=opt, responses=RESPONSES, **options)
+
+
+def putting(path: str, opt: dict[str, Any], **options: Any) -> put:
+    """A PUT: the whole of something, whether it was there or not."""
+    return put(path, opt=opt, responses=RESPONSES, **options)
+
+
+def removing(path: str, opt: dict[str, Any], **options: Any) -> delete:
+    """A DELETE."""
+    return delete(path, opt=opt, responses=RESPONSES, **options)

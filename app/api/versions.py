@@ -1,0 +1,32 @@
+"""If-Match: an edit says which version it changes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from litestar.params import Parameter
+
+from app.domain.errors import VersionConflict, VersionNeeded
+
+# The parameter of every route that edits.
+IfMatch = Annotated[
+    str | None,
+    Parameter(header="If-Match", description="ETag of the version that is changed", required=False, default=None),
+]
+_ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"')
+
+
+def etag(version: int) -> str:
+    """The ETag of a version."""
+    return f'"{version}"'
+
+
+def version_of(if_match: str | None) -> int:
+    """The version that an If-Match names. Raises VersionNeeded, or VersionConflict for what is no ETag of ours."""
+    if if_match is None:
+        raise VersionNeeded
+    found = _ETAG.fullmatch(if_match.strip())
+    if found is None:
+        raise VersionConflict
+    return int(found[1])
