@@ -366,6 +366,24 @@ class Registry:
         with self._reading() as connection:
             return supply.key_record(connection, key)
 
+    # For the parts of the registry that stand in files of their own (operators, commands, jobs, ...)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that writes: one at a time, durable when the block ends, undone when it raises."""
+        with self._writing() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to read with; a write on it fails."""
+        with self._reading() as connection:
+            yield connection
+
+    def tell(self, change: Change) -> None:
+        """Have the listeners told of a change that was made through `writing`, after its commit."""
+        self._tell(change)
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
         with self._write_lock, faults_of(self.place), self._writer.begin() as connection:

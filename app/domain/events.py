@@ -1,0 +1,53 @@
+"""What happens to a module, as the time line, the cause chain and reports read it."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class EventKind(enum.StrEnum):
+    """Every kind of event; `details` of each are named beside it."""
+
+    # address, client_id
+    CONNECTED = "connected"
+    # cause
+    DISCONNECTED = "disconnected"
+    # boot_id, reset_reason, firmware, hardware, bssid, channel, ip, period_ms: those that the module said
+    BORN = "born"
+    # before, after
+    FIRMWARE_CHANGED = "firmware_changed"
+    # before, after: BSSID or channel
+    ACCESS_POINT_CHANGED = "access_point_changed"
+    # before_dbm, after_dbm
+    RSSI_STEP = "rssi_step"
+    # site_id, channel
+    PAIRED = "paired"
+    UNPAIRED = "unpaired"
+    METER_CHANGED = "meter_changed"
+    # id, name, state
+    COMMAND = "command"
+    # level, text
+    LOG = "log"
+    # by: blocked, unblocked, re-keyed
+    CREDENTIAL = "credential"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a module. `time_us` is UTC microseconds; details are plain JSON values, no personal data."""
+
+    module: str
+    time_us: int
+    kind: EventKind
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class EventSink(Protocol):
+    """Where events go."""
+
+    def note(self, event: Event) -> None:
+        """Take an event; any thread may call, nothing blocks. Written in bulk within a second or so."""
+        ...
