@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import delete, get, patch, post, put
+from litestar.openapi.datastructures import ResponseSpec
 
 from app.api.problems import RESPONSES
 
 
-def reading(path: str, opt: dict[str, Any], **options: Any) -> get:
-    """A GET. `opt` is `access.needs(...)` or `access.public()`."""
-    return get(path, opt=opt, responses=RESPONSES, **options)
+def reading(path: str, opt: dict[str, Any], *, answers: ResponseSpec | None = None, **options: Any) -> get:
+    """A GET. `opt` is `access.needs(...)` or `access.public()`; `answers` describes the answer of a stream."""
+    return get(path, opt=opt, responses=RESPONSES if answers is None else {**RESPONSES, 200: answers}, **options)
 
 
 def making(path: str, opt: dict[str, Any], **options: Any) -> post:

@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from app.api.access import Gate
 from app.api.app import make_app
+from app.api.routes.readings import readings_routes
 from app.api.routes.state import state_routes
 from app.api.server import ApiServer
 from app.domain.credentials import hash_secret
@@ -27,7 +28,9 @@ from app.ingest.ingest import Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
 from app.services.access_log import AccessLog
+from app.services.group_power import GroupPower
 from app.services.people.tokens import TokenTable
+from app.services.readings import Readings
 from app.sources.mqtt import MqttSource
 from app.stores.registry.registry import Registry
 from app.stores.series.interface import SeriesStore
@@ -80,6 +83,7 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
 
     routes: list[HTTPRouteHandler] = [
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
+        *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
     ]
     settings = path.settings
     api = ApiServer(make_app(VERSION, gate, routes), settings.listen.api_host, settings.listen.api_port)

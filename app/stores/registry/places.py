@@ -120,3 +120,8 @@ def sites(connection: Connection) -> list[SiteRecord]:
     """Every site, by number."""
     query = sa.select(Site.id, Site.city, Site.zone, Site.street, Site.postcode, Site.delivery_point).order_by(Site.id)
     return [SiteRecord(*row) for row in connection.execute(query)]
+
+
+def city_numbers(connection: Connection) -> dict[str, int]:
+    """The number of every city, by name."""
+    return dict(connection.execute(sa.select(City.name, City.number)).all())

@@ -285,6 +285,11 @@ class Registry:
         with self._reading() as connection:
             return places.sites(connection)
 
+    def city_numbers(self) -> dict[str, int]:
+        """The number of every city that ever had a site."""
+        with self._reading() as connection:
+            return places.city_numbers(connection)
+
     def add_holder(self) -> str:
         """A new holder; the token that stands for them."""
         with self._writing() as connection:
