@@ -12,7 +12,8 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Message, Scope
 
-from app.api.access import Gate, routes_with_needs
+from app.api.access import Gate
+from app.api.document import describe
 from app.api.page import ROOT, asset_routes, policy_of, render_plugins
 from app.api.problems import problem_response
 from app.domain.errors import OperatorInputError, WattdeckError
@@ -39,7 +40,7 @@ def make_app(version: str, gate: Gate, routes: Sequence[HTTPRouteHandler]) -> Li
         openapi_config=_document(version),
         logging_config=None,
     )
-    routes_with_needs(app)
+    describe(app)
     return app
 
 
@@ -56,6 +57,7 @@ def _document(version: str) -> OpenAPIConfig:
         security=[{"token": []}],
         path=ROOT,
         render_plugins=render_plugins(),
+        use_handler_docstrings=True,
     )
 
 

@@ -64,11 +64,17 @@ _TITLES = {
 }
 _MEDIA_TYPE = "application/problem+json"
 
-# What any route may answer beside what it is for.
-RESPONSES: dict[int, ResponseSpec] = {
-    status: ResponseSpec(Problem, description=_TITLES[status], media_type=_MEDIA_TYPE, generate_examples=False)
-    for status in (400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 422, 428, 429, 500, 503)
-}
+
+def _described(*statuses: int) -> dict[int, ResponseSpec]:
+    return {
+        status: ResponseSpec(Problem, description=_TITLES[status], media_type=_MEDIA_TYPE, generate_examples=False)
+        for status in statuses
+    }
+
+
+# What a route may answer beside what it is for. A fault of ours (500) is no part of the contract.
+READING_PROBLEMS = _described(400, 401, 403, 404, 409, 422, 429, 503)
+WRITING_PROBLEMS = _described(400, 401, 403, 404, 409, 412, 413, 415, 422, 428, 429, 503)
 
 
 def status_of(error: WattdeckError) -> int:

@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 
+from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 
 from app.api.access import Gate
@@ -69,6 +70,8 @@ class Platform:
 
     api_address: tuple[str, int]
     tokens: TokenTable
+    gate: Gate
+    app: Litestar
 
     def let_parent_in(self, token: str) -> None:
         """Let the program that started this hub in, as administrator, while the hub runs."""
@@ -86,7 +89,8 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
     ]
     settings = path.settings
-    api = ApiServer(make_app(VERSION, gate, routes), settings.listen.api_host, settings.listen.api_port)
+    app = make_app(VERSION, gate, routes)
+    api = ApiServer(app, settings.listen.api_host, settings.listen.api_port)
     address = await api.start()
     stack.push_async_callback(api.stop)
-    return Platform(address, tokens)
+    return Platform(address, tokens, gate, app)

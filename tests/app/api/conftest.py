@@ -32,12 +32,16 @@ class ApiTrial:
     async def client(self, role: Role = Role.ADMIN, *, purpose: str | None = "test") -> httpx.AsyncClient:
         """A client that is let in with a role, and states a purpose with each request."""
         if (role, purpose) not in self._clients:
-            token = secrets.token_urlsafe(32)
-            principal = Principal(f"test-{role}", ROLE_SCOPES[role], role=role)
-            self.hub.platform.tokens.put(hash_secret(token), principal, None)
-            headers = {"Authorization": f"Bearer {token}"} | ({"Wattdeck-Purpose": purpose} if purpose else {})
-            self._clients[role, purpose] = await self._stack.enter_async_context(self.anonymous(headers))
+            self._clients[role, purpose] = await self.fresh_client(role, purpose=purpose)
         return self._clients[role, purpose]
+
+    async def fresh_client(self, role: Role, *, purpose: str | None = "test") -> httpx.AsyncClient:
+        """The same with a token that nobody else has."""
+        token = secrets.token_urlsafe(32)
+        principal = Principal(f"test-{role}", ROLE_SCOPES[role], role=role)
+        self.hub.platform.tokens.put(hash_secret(token), principal, None)
+        headers = {"Authorization": f"Bearer {token}"} | ({"Wattdeck-Purpose": purpose} if purpose else {})
+        return await self._stack.enter_async_context(self.anonymous(headers))
 
     def anonymous(self, headers=None) -> httpx.AsyncClient:
         """A client that says nothing of itself."""

@@ -156,7 +156,7 @@ async def test_a_viewer_sees_no_homes_consumption(stored):
     assert refused.status_code == 403
     async with asyncio.timeout(60):
         # Upkeep makes the sums of what has just been stored.
-        while not await power(support):
+        while not await power(support):  # noqa: ASYNC110 - another process of the store does it
             await asyncio.sleep(0.1)
     assert await power(viewer) == [], "one home is no group"
 
