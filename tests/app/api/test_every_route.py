@@ -69,7 +69,9 @@ async def test_no_personal_route_answers_without_a_purpose(trial, table):
     for method, path, wanted in table:
         if wanted is None or not wanted.personal:
             continue
-        client = await trial.fresh_client(Role.AUDITOR if wanted.scope is Scope.AUDIT_READ else Role.ADMIN, purpose=None)
+        client = await trial.fresh_client(
+            Role.AUDITOR if wanted.scope is Scope.AUDIT_READ else Role.ADMIN, purpose=None
+        )
         answer = await asked(client, method, path)
         nonsense = await asked(client, method, path, headers={PURPOSE_HEADER: "Because I want to!"})
         if (answer.status_code, nonsense.status_code) != (403, 403):
