@@ -8,6 +8,8 @@ long tail; one reading in a thousand is lost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -26,11 +28,19 @@ _LOST = 0.001
 class RealisticFleet:
     """A fleet that goes on where its last call ended; `keys` are its series keys, by order of arrival in a second."""
 
-    def __init__(self, modules: int, *, seed: int = 1, start_us: int = 1_780_000_200_000_000) -> None:
+    def __init__(
+        self,
+        modules: int,
+        *,
+        seed: int = 1,
+        start_us: int = 1_780_000_200_000_000,
+        keys: Sequence[int] | None = None,
+    ) -> None:
         self._random = random = np.random.default_rng(seed)
         self.modules = modules
-        keys = np.unique(random.integers(1, 2**63 - 1, modules + 16, dtype=np.int64))
-        self.keys: Integers = random.permutation(keys)[:modules]
+        drawn = np.unique(random.integers(1, 2**63 - 1, modules + 16, dtype=np.int64))
+        drawn = random.permutation(drawn)[:modules]
+        self.keys: Integers = drawn if keys is None else np.array(keys, np.int64)
         self._order_by_key = np.argsort(self.keys)
         self._start_us = start_us
         self._seconds = 0

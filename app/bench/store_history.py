@@ -38,9 +38,11 @@ class UnsyncedStorage(Storage):
         """Nothing."""
 
 
-def make_day(folder: Path, modules: int, commits: int, end_us: int) -> Sequence[int]:
+def make_day(
+    folder: Path, modules: int, commits: int, end_us: int, *, keys: Sequence[int] | None = None
+) -> Sequence[int]:
     """A raw table with the 24 h before `end_us` of so many modules, merged, after so many commits; its keys."""
-    fleet = RealisticFleet(modules, start_us=end_us - DAY_US)
+    fleet = RealisticFleet(modules, start_us=end_us - DAY_US, keys=keys)
     table = SeriesTable.open(folder, RAW, storage=UnsyncedStorage())
     hours = DAY_US // HOUR_US
     for hour in range(hours):

@@ -25,16 +25,21 @@ import psutil
 import pyarrow as pa
 
 from app.domain.errors import EnvironmentFault
+from app.domain.keys import CollectionLevel
 from app.domain.settings import Settings
 from app.hub.data_directory import DataDirectory
 from app.hub.opening import stored_series
 from app.stores.failpoints import ENVIRONMENT_VARIABLE, FailPoint
-from app.stores.registry.records import Provisioned
+from app.stores.registry.provisioning import Template
+from app.stores.registry.records import ModuleFacts, NewSite, Provisioned
 from app.stores.registry.registry import Registry
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WORDS_KEPT = 60
 _FOREVER_US = 2**62
+_CITIES = 40
+# Of a table that has been in use for a day and was merged.
+_COMMITS = 100
 # Every point of the data path at which a crash round dies; the first two only say that something is about to be done.
 _NOT_FOR_KILLING = frozenset({FailPoint.JOURNAL_WRITE, FailPoint.JOURNAL_SYNC, FailPoint.DELTA_COMMIT})
 
@@ -46,6 +51,14 @@ class Stored:
     module: npt.NDArray[np.int32]
     seq: npt.NDArray[np.int64]
     lag_ms: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FleetModule:
+    """A module of a bench's fleet, and what it can be searched by."""
+
+    credential: Provisioned
+    identifiers: tuple[str, ...]
 
 
 class HubEndedError(EnvironmentFault, RuntimeError):
@@ -75,6 +88,46 @@ class HubTools:
         directory.make()
         with Registry.open(directory.registry) as registry:
             return registry.provision_many(serials)
+
+    def provision_fleet(self, data_dir: Path, modules: int, *, days: int) -> list[FleetModule]:
+        """Modules with sites in 40 cities; the last `days` of them have a day of readings."""
+        from app.bench.store_history import make_day  # noqa: PLC0415 - a second of imports, for one bench
+
+        directory = DataDirectory(data_dir)
+        directory.make()
+        numbers = range(modules)
+        serials = [f"BENCH{number:06d}" for number in numbers]
+        with Registry.open(directory.registry) as registry:
+            sites = registry.add_sites(
+                [
+                    NewSite(
+                        f"City {number % _CITIES:02d}",
+                        street=f"{number % 200} rue {number // 200:03d}",
+                        postcode=f"{10_000 + number % 80_000}",
+                        delivery_point=_delivery_point(number),
+                    )
+                    for number in numbers
+                ]
+            )
+            made = registry.provision_many(serials, Template(sites=tuple(sites), level=CollectionLevel.SECOND))
+            registry.set_facts_of_many(
+                {
+                    serial: ModuleFacts(1000, f"1.{number % 7}.0", "wd-2", _meter(number))
+                    for number, serial in enumerate(serials)
+                }
+            )
+            if days:
+                newest = [registry.periods(serial).periods[-1].key for serial in serials[-days:]]
+                make_day(directory.series / "raw", days, _COMMITS, time.time_ns() // 1000, keys=newest)
+        return [
+            FleetModule(credential, (credential.serial, _meter(number), _delivery_point(number)))
+            for number, credential in enumerate(made)
+        ]
+
+    def ask_as(self, hub: HubChild) -> tuple[str, int, dict[str, str]]:
+        """Where and how a bench asks the API."""
+        host, port = hub.address("api")
+        return host, port, {"Authorization": f"Bearer {hub.token}", "Wattdeck-Purpose": "bench"}
 
     def start_hub(
         self,
@@ -238,6 +291,14 @@ class HubChild:
                 self._is_ready.set()
             else:
                 self._last_words.append(line.rstrip())
+
+
+def _delivery_point(number: int) -> str:
+    return f"{24_000_000_000_000 + 7919 * number:014d}"
+
+
+def _meter(number: int) -> str:
+    return f"{41_876_000_000 + 31 * number:012d}"
 
 
 def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.int64]:

@@ -27,6 +27,20 @@ class Credential(Protocol):
         ...
 
 
+class FleetMember(Protocol):
+    """A module of a provisioned fleet."""
+
+    @property
+    def credential(self) -> Credential:
+        """How it connects."""
+        ...
+
+    @property
+    def identifiers(self) -> Sequence[str]:
+        """What a person may search it by, each fit for a URL: serial, meter's number, delivery point."""
+        ...
+
+
 class StoredReadings(Protocol):
     """Readings as the series store's read interface returns them; one element of each array per reading, any order."""
 
@@ -103,6 +117,16 @@ class BenchTools(Protocol):
 
     def provision(self, data_dir: Path, serials: Sequence[str]) -> Sequence[Credential]:
         """Make a data directory with module, channel, site, pairing and credential for each serial; no hub runs yet."""
+        ...
+
+    def provision_fleet(self, data_dir: Path, modules: int, *, days: int) -> Sequence[FleetMember]:
+        """`provision` with a site, a meter and a delivery point for each module; the last `days` of them have 24 h of
+        readings of one second behind them.
+        """
+        ...
+
+    def ask_as(self, hub: HubProcess) -> tuple[str, int, dict[str, str]]:
+        """Host, port and headers with which the hub's API lets a bench ask everything."""
         ...
 
     def start_hub(
