@@ -20,6 +20,8 @@ _PURPOSE = Parameter(
         examples=["support; T-1042"],
     ),
 )
+# Paths that would be a group of one.
+_OF_THE_HUB = frozenset({"version", "health", "ready", "statistics", "doctor"})
 
 
 def describe(app: Litestar) -> None:
@@ -32,10 +34,12 @@ def describe(app: Litestar) -> None:
 
 
 def _describe(operation: Operation, path: str, needs: Needs | None) -> None:
-    operation.tags = [path.split("/")[2]]
-    said = [operation.description] if operation.description else []
-    # One sentence in the list of routes, the whole beside it.
-    operation.summary = said[0].partition("\n")[0].rstrip(".") if said else operation.summary
+    word = path.split("/")[2] if path.count("/") > 1 else ""
+    operation.tags = [word if word and word not in _OF_THE_HUB else "hub"]
+    # The first line stands in the list of routes, the rest beside it.
+    summary, _, rest = (operation.description or "").partition("\n")
+    operation.summary = summary.rstrip(".") or operation.summary
+    said = [rest.strip()] if rest.strip() else []
     if needs is None:
         operation.security = []
         said.append("Needs no login.")
