@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
@@ -53,6 +54,8 @@ def readings_routes(readings: Readings, groups: GroupPower, gate: Gate) -> list[
     """Consumption is a home's own: each look is noted."""
     allowed = needs(Scope.READINGS_READ, personal=_PERSONAL)
 
+    question = {"asked": Provide(_asked, sync_to_thread=False)}
+
     def ask(request: ApiRequest, asked: Asked) -> tuple[pa.Schema, Iterator[pa.Table]]:
         schema, tables = readings.tables(asked)
         gate.saw(request, [f"module:{asked.serial}"])
@@ -63,41 +66,26 @@ def readings_routes(readings: Readings, groups: GroupPower, gate: Gate) -> list[
     @reading(
         "/v1/modules/{serial:str}/readings",
         allowed,
+        dependencies=question,
         sync_to_thread=True,
         answers=ResponseSpec(ReadingsAnswer, description="the rows", generate_examples=False),
     )
-    def rows(
-        request: ApiRequest,
-        serial: Serial,
-        from_us: From,
-        to_us: To,
-        every: Every = "raw",
-        channel: Channel = 1,
-        table: Table = "readings",
-    ) -> Stream:
+    def rows(request: ApiRequest, asked: Asked) -> Stream:
         """Readings or buckets of a module as JSON, streamed; for a day of seconds the Arrow form is much smaller."""
-        asked = Asked(serial, channel, from_us, to_us, Resolution(every), table)
         schema, tables = ask(request, asked)
         return Stream(_json(asked, schema, tables), media_type="application/json")
 
     @reading(
         "/v1/modules/{serial:str}/readings.csv",
         allowed,
+        dependencies=question,
         sync_to_thread=True,
         answers=ResponseSpec(str, description="a header, then a line for each row", media_type=CSV_MEDIA_TYPE),
     )
-    def rows_as_csv(
-        request: ApiRequest,
-        serial: Serial,
-        from_us: From,
-        to_us: To,
-        every: Every = "raw",
-        channel: Channel = 1,
-        table: Table = "readings",
-    ) -> Stream:
+    def rows_as_csv(request: ApiRequest, asked: Asked) -> Stream:
         """The same as CSV: times as ISO 8601 in UTC, unknown is empty."""
-        schema, tables = ask(request, Asked(serial, channel, from_us, to_us, Resolution(every), table))
-        name = f"{serial}-{every}.csv"
+        schema, tables = ask(request, asked)
+        name = f"{asked.serial}-{asked.every}.csv"
         return Stream(
             _csv(schema, tables),
             media_type=CSV_MEDIA_TYPE,
@@ -107,20 +95,13 @@ def readings_routes(readings: Readings, groups: GroupPower, gate: Gate) -> list[
     @reading(
         "/v1/modules/{serial:str}/readings.arrow",
         allowed,
+        dependencies=question,
         sync_to_thread=True,
         answers=ResponseSpec(bytes, description="an Arrow IPC stream", media_type=ARROW_MEDIA_TYPE),
     )
-    def rows_as_arrow(
-        request: ApiRequest,
-        serial: Serial,
-        from_us: From,
-        to_us: To,
-        every: Every = "raw",
-        channel: Channel = 1,
-        table: Table = "readings",
-    ) -> Stream:
+    def rows_as_arrow(request: ApiRequest, asked: Asked) -> Stream:
         """The same as an Arrow IPC stream, compressed with zstd."""
-        schema, tables = ask(request, Asked(serial, channel, from_us, to_us, Resolution(every), table))
+        schema, tables = ask(request, asked)
         return Stream(arrow_stream(schema, tables), media_type=ARROW_MEDIA_TYPE)
 
     @reading("/v1/modules/{serial:str}/completeness", allowed, sync_to_thread=True)
@@ -161,6 +142,12 @@ def readings_routes(readings: Readings, groups: GroupPower, gate: Gate) -> list[
         )
 
     return [rows, rows_as_csv, rows_as_arrow, completeness, power_history]
+
+
+def _asked(
+    serial: Serial, from_us: From, to_us: To, every: Every = "raw", channel: Channel = 1, table: Table = "readings"
+) -> Asked:
+    return Asked(serial, channel, from_us, to_us, Resolution(every), table)
 
 
 def _bucket(
