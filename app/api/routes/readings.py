@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
@@ -70,7 +70,7 @@ def readings_routes(readings: Readings, groups: GroupPower, gate: Gate) -> list[
         sync_to_thread=True,
         answers=ResponseSpec(ReadingsAnswer, description="the rows", generate_examples=False),
     )
-    def rows(request: ApiRequest, asked: Asked) -> Stream:
+    def rows(request: ApiRequest, asked: NamedDependency[Asked]) -> Stream:
         """Readings or buckets of a module as JSON, streamed; for a day of seconds the Arrow form is much smaller."""
         schema, tables = ask(request, asked)
         return Stream(_json(asked, schema, tables), media_type="application/json")
@@ -82,7 +82,7 @@ def readings_routes(readings: Readings, groups: GroupPower, gate: Gate) -> list[
         sync_to_thread=True,
         answers=ResponseSpec(str, description="a header, then a line for each row", media_type=CSV_MEDIA_TYPE),
     )
-    def rows_as_csv(request: ApiRequest, asked: Asked) -> Stream:
+    def rows_as_csv(request: ApiRequest, asked: NamedDependency[Asked]) -> Stream:
         """The same as CSV: times as ISO 8601 in UTC, unknown is empty."""
         schema, tables = ask(request, asked)
         name = f"{asked.serial}-{asked.every}.csv"
@@ -99,7 +99,7 @@ def readings_routes(readings: Readings, groups: GroupPower, gate: Gate) -> list[
         sync_to_thread=True,
         answers=ResponseSpec(bytes, description="an Arrow IPC stream", media_type=ARROW_MEDIA_TYPE),
     )
-    def rows_as_arrow(request: ApiRequest, asked: Asked) -> Stream:
+    def rows_as_arrow(request: ApiRequest, asked: NamedDependency[Asked]) -> Stream:
         """The same as an Arrow IPC stream, compressed with zstd."""
         schema, tables = ask(request, asked)
         return Stream(arrow_stream(schema, tables), media_type=ARROW_MEDIA_TYPE)
