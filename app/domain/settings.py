@@ -44,15 +44,33 @@ class ListenSettings:
     )
     api_host: str = setting("127.0.0.1", "address of the HTTP API")
     api_port: int = setting(8443, "port of the HTTP API; 0 takes a free one", minimum=0, maximum=65535)
+    api_tls: str = setting(
+        "auto",
+        "HTTPS for the API; auto: plain HTTP where only this machine reaches it, HTTPS on every other address",
+        choices=("auto", "always"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """Certificates; empty paths mean the hub's own local CA."""
+    """Certificates, of MQTT and of the API; empty paths mean the hub's own local CA."""
 
-    enabled: bool = setting(True, "listen for MQTT over TLS at all")
+    enabled: bool = setting(True, "listen for MQTT over TLS at all; HTTPS is listen.api_tls")
     certificate: str = setting("", "server certificate chain of your own, PEM")
     key: str = setting("", "private key of that certificate, PEM, without a passphrase")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """What the API answers to."""
+
+    names: tuple[str, ...] = setting(
+        (), "further names by which the API is reached (a proxy's, an alias); requests for other names are refused"
+    )
+    max_connections: int = setting(
+        500, "connections at once; above, requests are answered with 503", minimum=4, maximum=10_000
+    )
+    metrics_open: bool = setting(False, "answer /metrics without a token; only where the API is on loopback")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,6 +154,7 @@ class Settings:
 
     hub: HubSettings = dataclasses.field(default_factory=HubSettings)
     listen: ListenSettings = dataclasses.field(default_factory=ListenSettings)
+    api: ApiSettings = dataclasses.field(default_factory=ApiSettings)
     tls: TlsSettings = dataclasses.field(default_factory=TlsSettings)
     broker: BrokerOptions = dataclasses.field(default_factory=BrokerOptions)
     registry: RegistrySettings = dataclasses.field(default_factory=RegistrySettings)

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import secrets
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,10 +22,12 @@ import numpy.typing as npt
 import psutil
 import pyarrow as pa
 
+from app.client.api_call import ApiPlace, call
+from app.client.hub_process import exchange
 from app.domain.errors import EnvironmentFault
 from app.domain.keys import CollectionLevel
 from app.domain.settings import Settings
-from app.hub.data_directory import DataDirectory
+from app.hub.data_directory import DataDirectory, read_status
 from app.hub.opening import stored_series
 from app.stores.failpoints import ENVIRONMENT_VARIABLE, FailPoint
 from app.stores.registry.provisioning import Template
@@ -145,7 +145,7 @@ class HubTools:
         for key, value in (settings or {}).items():
             words += ["--set", f"{key}={value}"]
         inherited = {name: value for name, value in os.environ.items() if name != ENVIRONMENT_VARIABLE}
-        return HubChild(words, inherited | dict(environment or {}), timeout_s)
+        return HubChild(words, inherited | dict(environment or {}), DataDirectory(data_dir), timeout_s)
 
     def ca_file(self, data_dir: Path) -> Path:
         """Certificate of the hub's own CA."""
@@ -173,12 +173,14 @@ class HubTools:
 class HubChild:
     """A hub in a process of its own, with everything under it."""
 
-    def __init__(self, words: list[str], environment: Mapping[str, str], timeout_s: float) -> None:
+    def __init__(
+        self, words: list[str], environment: Mapping[str, str], directory: DataDirectory, timeout_s: float
+    ) -> None:
         began = time.monotonic()
         # What starts a hub is let in by a token of its own, told through a pipe that nobody else can read.
-        self.token = secrets.token_urlsafe(32)
+        one_time_token = secrets.token_urlsafe(32)
         told, tell = os.pipe()
-        os.write(tell, f"{self.token}\n".encode())
+        os.write(tell, f"{one_time_token}\n".encode())
         os.close(tell)
         self._process = subprocess.Popen(
             [*words, "--token-fd", str(told)],
@@ -206,6 +208,13 @@ class HubChild:
                 self.kill()
                 raise HubTooSlowError(f"the hub was not ready within {timeout_s:g} s:\n" + self.last_words())
         self.start_s = time.monotonic() - began
+        status = read_status(directory)
+        if status is None:
+            self.kill()
+            raise HubEndedError("the hub has not said where it listens:\n" + self.last_words())
+        self.api = ApiPlace.of(status)
+        # Of a session as administrator; the one-time token is exchanged at once, before its minute is over.
+        self.token = exchange(status, one_time_token)
 
     @property
     def pid(self) -> int:
@@ -264,12 +273,7 @@ class HubChild:
 
     def stats(self) -> Mapping[str, float]:
         """The hub's counters now."""
-        host, port = self.address("api")
-        request = urllib.request.Request(
-            f"http://{host}:{port}/v1/statistics", headers={"Authorization": f"Bearer {self.token}"}
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
-            found: dict[str, float] = json.load(answer)
+        found: dict[str, float] = call(self.api, "GET", "/v1/statistics", token=self.token)
         return found
 
     def last_words(self) -> str:

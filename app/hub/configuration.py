@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from app.domain.errors import OperatorInputError
+from app.domain.hosts import is_loopback
 from app.domain.settings import Row, Settings, catalogue
 
 FILE_NAME = "wattdeck.toml"
@@ -78,6 +79,9 @@ def _check_meanings(settings: Settings, said_by: Mapping[str, str]) -> None:
     if not settings.listen.api_host:
         problem = "an empty host would serve everybody; write 127.0.0.1, or the address to serve"
         raise SettingError(said_by["listen.api_host"], "listen.api_host", problem)
+    if settings.api.metrics_open and not is_loopback(settings.listen.api_host):
+        problem = f"counters without a login are for this machine alone, and the API is on {settings.listen.api_host}"
+        raise SettingError(said_by["api.metrics_open"], "api.metrics_open", problem)
 
 
 def _from_file(path: Path, rows: Mapping[str, Row]) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -11,7 +10,9 @@ from pathlib import Path
 
 import platformdirs
 
+from app.client.directory_lock import is_held, take
 from app.domain.errors import EnvironmentFault, OperatorInputError
+from app.protocol.hub_file import FILE_NAME, LOCK_NAME, ApiFacts, HubFile, decode_hub_file, encode_hub_file
 
 # Asking whether a hub runs takes its lock for an instant: a hub that starts just then tries again.
 _TAKE_TRIES = 3
@@ -51,8 +52,9 @@ class DataDirectory:
         self.tls = root / "tls"
         self.quarantine = root / "quarantine.sqlite"
         self.serial = root / "serial.json"
-        self.lock = root / "hub.lock"
-        self.status = root / "hub.json"
+        self.logs = root / "logs"
+        self.lock = root / LOCK_NAME
+        self.status = root / FILE_NAME
 
     def make(self) -> None:
         """Make it, readable by its owner alone, as all that this process will make in it. Raises DirectoryUnusable."""
@@ -82,15 +84,15 @@ class HubLock:
             raise DirectoryUnusable(f"{self._directory.root} can not be written: {error.strerror}") from error
         if not self._taken():
             os.close(self._file)
-            raise DirectoryInUse(self._directory.root, read_status(self._directory).get("pid"))
+            status = read_status(self._directory)
+            raise DirectoryInUse(self._directory.root, status and status.pid)
         # What a hub said that was killed: its process id may be another program's by now.
         self._directory.status.unlink(missing_ok=True)
 
-    def say(self, addresses: Mapping[str, tuple[str, int]]) -> None:
-        """Write who we are and where we listen, for consoles that attach."""
-        status = {"pid": os.getpid(), "listen": {name: list(address) for name, address in addresses.items()}}
+    def say(self, addresses: Mapping[str, tuple[str, int]], api: ApiFacts | None = None) -> None:
+        """Write who we are, where we listen and how the API is spoken to, for consoles that attach."""
         fresh = self._directory.status.with_suffix(".new")
-        fresh.write_text(json.dumps(status))
+        fresh.write_bytes(encode_hub_file(HubFile(os.getpid(), addresses, api or ApiFacts("http"))))
         fresh.replace(self._directory.status)
 
     def release(self) -> None:
@@ -103,20 +105,19 @@ class HubLock:
             if number:
                 time.sleep(_TAKE_AGAIN_S)
             try:
-                _lock(self._file)
+                take(self._file)
             except OSError:
                 continue
             return True
         return False
 
 
-def read_status(directory: DataDirectory) -> dict[str, int]:
-    """What the running (or last) hub said of itself; empty when there is nothing readable."""
+def read_status(directory: DataDirectory) -> HubFile | None:
+    """What the running (or last) hub said of itself; None when there is nothing readable."""
     try:
-        status = json.loads(directory.status.read_text())
-    except (OSError, ValueError):
-        return {}
-    return status if isinstance(status, dict) else {}
+        return decode_hub_file(directory.status.read_bytes())
+    except OSError:
+        return None
 
 
 def tell_running_hub(directory: DataDirectory) -> bool:
@@ -125,9 +126,9 @@ def tell_running_hub(directory: DataDirectory) -> bool:
     Waits for a hub that is starting: it may have read the registry before it changed.
     """
     give_up = time.monotonic() + _HUB_STARTS_S
-    while _is_locked(directory):
-        process_id = read_status(directory).get("pid")
-        if isinstance(process_id, int) and _told(process_id):
+    while is_held(directory.lock):
+        status = read_status(directory)
+        if status is not None and _told(status.pid):
             return True
         if not hasattr(signal, "SIGHUP") or time.monotonic() > give_up:
             return False
@@ -143,28 +144,3 @@ def _told(process_id: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _is_locked(directory: DataDirectory) -> bool:
-    try:
-        file = os.open(directory.lock, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        _lock(file)
-    except OSError:
-        return True
-    finally:
-        os.close(file)
-    return False
-
-
-def _lock(file: int) -> None:
-    if os.name == "nt":
-        import msvcrt  # noqa: PLC0415 - Windows only
-
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        return
-    import fcntl  # noqa: PLC0415 - not on Windows
-
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from app.domain.settings import DERIVED_PORT, ListenSettings, Settings, TlsSettings
-from app.hub.certificates import LocalAuthority, ServerTls, own_certificate
+from app.hub.certificates import ServerTls, server_tls
 from app.hub.data_directory import DataDirectory
 from broker.engine import Authenticator, Engine, Sink
 from broker.native.server import NativeBroker
@@ -61,11 +61,7 @@ def listeners(listen: ListenSettings, certificate: ServerTls | None) -> list[Lis
 
 def server_certificate(tls: TlsSettings, folder: Path) -> ServerTls | None:
     """The certificate of the TLS listener, None when TLS is off. Raises CertificateError, CertificateFolderFault."""
-    if not tls.enabled:
-        return None
-    if tls.certificate or tls.key:
-        return own_certificate(Path(tls.certificate), Path(tls.key))
-    return LocalAuthority(folder).ensure()
+    return server_tls(folder, tls.certificate, tls.key) if tls.enabled else None
 
 
 def build_engine(settings: Settings, directory: DataDirectory, authenticator: Authenticator, sink: Sink) -> Engine:

@@ -62,8 +62,10 @@ class RunningHub:
 
 
 @contextlib.asynccontextmanager
-async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIterator[RunningHub]:
-    """A hub on one data directory in the running loop, until the block ends.
+async def running_hub(
+    directory: DataDirectory, settings: Settings, *, lines_dropped: Callable[[], int] = lambda: 0
+) -> AsyncIterator[RunningHub]:
+    """A hub on one data directory in the running loop, until the block ends. `lines_dropped`: those its log has lost.
 
     The end takes the reverse way of the start: listeners first, then a last commit, the series store, the registry.
     Raises WattdeckError when something stands in the way; what was started is stopped again then.
@@ -136,6 +138,7 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
         statistics = Statistics(
             ingest, committer, archiver, journal, quarantine, engine, source, modules, meters, lag, supervisor
         )
+        statistics.add("hub", lambda: {"log_lines_dropped": lines_dropped()})
 
         def takes_readings() -> bool:
             return committer.failing_since is None and not supervisor.failure.done()

@@ -16,11 +16,11 @@ from app.domain.settings import Settings, catalogue
 from app.hub.configuration import load_settings
 from app.hub.data_directory import DataDirectory, HubLock, default_directory
 from app.hub.event_loop import new_event_loop
+from app.hub.logs import HubLogs
 from app.hub.parents_token import read_parents_token
 
 log = logging.getLogger(__name__)
 
-LOOPBACK_NAMES = ("127.0.0.1", "::1", "localhost")
 SET_HELP = "any setting, above all other sources; may be repeated; docs/operating.md lists them with their defaults"
 
 
@@ -63,19 +63,24 @@ def run(args: argparse.Namespace) -> int:
         print("wattdeck: the external engine is not built yet; use --broker native or amqtt", file=sys.stderr)
         return 2
     parents_token = None if args.token_fd is None else read_parents_token(args.token_fd)
-    _log_to_stderr(settings.hub.log_level)
-    _warn_of_openness(settings)
     directory = DataDirectory(args.data.resolve())
     directory.make()
     lock = HubLock(directory)
     lock.take()
     try:
-        return _run_loop(directory, settings, lock, parents_token)
+        logs = HubLogs(settings.hub.log_level, directory.logs)
+        try:
+            _warn_of_openness(settings)
+            return _run_loop(directory, settings, lock, parents_token, logs)
+        finally:
+            logs.close()
     finally:
         lock.release()
 
 
-def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock, parents_token: str | None) -> int:
+def _run_loop(
+    directory: DataDirectory, settings: Settings, lock: HubLock, parents_token: str | None, logs: HubLogs
+) -> int:
     from app.hub.hub import running_hub  # noqa: PLC0415 - the stores' libraries take a second to import; mistakes show before
 
     async def main() -> int:
@@ -86,19 +91,23 @@ def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock, paren
                 signal.signal(getattr(signal, name), lambda *_: loop.call_soon_threadsafe(stopping.set))
             else:
                 loop.add_signal_handler(getattr(signal, name), stopping.set)
-        async with running_hub(directory, settings) as hub:
+        async with running_hub(directory, settings, lines_dropped=lambda: logs.dropped) as hub:
             if hasattr(signal, "SIGHUP"):
                 loop.add_signal_handler(signal.SIGHUP, hub.reload)
             if parents_token is not None:
-                hub.platform.let_parent_in(parents_token)
+                hub.platform.parents_grant.offer(parents_token)
             hub.failure.add_done_callback(lambda _failure: stopping.set())
             _calm_garbage_collection()
-            lock.say(hub.addresses)
-            print(f"data {directory.root}")
-            for name, (host, port) in hub.addresses.items():
-                print(f"listening {name} {host} {port}")
-            print("ready", flush=True)
-            await stopping.wait()
+            lock.say(hub.addresses, hub.platform.api)
+            _say(
+                f"data {directory.root}",
+                *(f"listening {name} {host} {port}" for name, (host, port) in hub.addresses.items()),
+                "ready",
+            )
+            ends = [asyncio.create_task(event.wait()) for event in (stopping, hub.platform.stop_asked)]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
             log.info("stopping")
         return 1 if hub.failure.done() else 0
 
@@ -109,10 +118,8 @@ def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock, paren
 def _warn_of_openness(settings: Settings) -> None:
     if settings.broker.allow_anonymous:
         log.warning("broker.allow_anonymous is set: everybody who reaches the port may publish and read everything")
-    if settings.listen.api_host not in LOOPBACK_NAMES:
-        log.warning(
-            "the API listens on %s, without a login or TLS: everybody there may use it", settings.listen.api_host
-        )
+    if settings.api.metrics_open:
+        log.warning("api.metrics_open is set: every program of this machine may read the counters")
 
 
 def _calm_garbage_collection() -> None:
@@ -126,10 +133,10 @@ def _calm_garbage_collection() -> None:
     gc.set_threshold(100_000, 50, 1000)
 
 
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )
-    # Their routine says nothing to an operator.
-    for talkative in ("uvicorn", "alembic"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
+def _say(*lines: str) -> None:
+    """Tell who started us; nobody need be left to read it."""
+    try:
+        print("\n".join(lines), flush=True)
+    except OSError:
+        # What is buffered has nowhere to go, and must not fail once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

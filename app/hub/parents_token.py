@@ -8,6 +8,7 @@ from app.domain.errors import OperatorInputError
 
 # 32 random bytes in URL-safe base 64.
 _LEAST, _MOST = 43, 200
+_STDIN = 0
 
 
 def read_parents_token(descriptor: int) -> str:
@@ -17,6 +18,12 @@ def read_parents_token(descriptor: int) -> str:
             token = pipe.readline(_MOST + 1).strip().decode("ascii", "replace")
     except OSError as error:
         raise OperatorInputError(f"--token-fd {descriptor} is no pipe: {error.strerror}") from error
+    if descriptor == _STDIN:
+        # The number must not become some other file of ours, which children would take for their input.
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        if nothing != _STDIN:
+            os.dup2(nothing, _STDIN)
+            os.close(nothing)
     if not _LEAST <= len(token) <= _MOST:
         raise OperatorInputError(f"--token-fd: a token has {_LEAST} to {_MOST} characters")
     return token

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import time
@@ -12,24 +13,27 @@ from litestar.handlers import HTTPRouteHandler
 
 from app.api.access import Gate
 from app.api.app import make_app
+from app.api.counters import ApiCounters
+from app.api.routes.hub import hub_routes
 from app.api.routes.readings import readings_routes
 from app.api.routes.state import state_routes
-from app.api.server import ApiServer
-from app.domain.credentials import hash_secret
-from app.domain.people import ROLE_SCOPES, Principal, Role
 from app.domain.settings import Settings
+from app.hub.api_wiring import serve_api
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.roster import Roster
 from app.hub.statistics import Statistics
+from app.hub.stop_request import StopRequest
 from app.hub.supervisor import Supervisor
 from app.hub.version import VERSION
 from app.ingest.directory import ModuleDirectory
 from app.ingest.ingest import Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
+from app.protocol.hub_file import ApiFacts
 from app.services.access_log import AccessLog
 from app.services.group_power import GroupPower
+from app.services.people.parents_grant import ParentsGrant
 from app.services.people.tokens import TokenTable
 from app.services.readings import Readings
 from app.sources.mqtt import MqttSource
@@ -69,13 +73,14 @@ class Platform:
     """What runs on the data path."""
 
     api_address: tuple[str, int]
+    api: ApiFacts
     tokens: TokenTable
     gate: Gate
     app: Litestar
-
-    def let_parent_in(self, token: str) -> None:
-        """Let the program that started this hub in, as administrator, while the hub runs."""
-        self.tokens.put(hash_secret(token), Principal("embedded", ROLE_SCOPES[Role.ADMIN], role=Role.ADMIN), None)
+    # Lets the program that started this hub in, as administrator, while the hub runs.
+    parents_grant: ParentsGrant
+    # Set when somebody who may has asked over the API for the hub's end.
+    stop_asked: asyncio.Event
 
 
 async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Platform:
@@ -84,13 +89,17 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     access_log = AccessLog()
     gate = Gate(tokens.principal_of, access_log, purpose_required=lambda: True)
 
+    parents_grant = ParentsGrant(tokens)
+    stop = StopRequest(path.registry, wall_clock_us)
+    counters = ApiCounters()
+    path.statistics.add("api", counters.now)
+
     routes: list[HTTPRouteHandler] = [
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
+        *hub_routes(parents_grant.exchange, stop.ask),
     ]
-    settings = path.settings
     app = make_app(VERSION, gate, routes)
-    api = ApiServer(app, settings.listen.api_host, settings.listen.api_port)
-    address = await api.start()
-    stack.push_async_callback(api.stop)
-    return Platform(address, tokens, gate, app)
+    api = await serve_api(app, path.settings, path.directory.tls, counters)
+    stack.push_async_callback(api.server.stop)
+    return Platform(api.address, api.facts, tokens, gate, app, parents_grant, stop.asked)

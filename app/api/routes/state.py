@@ -12,6 +12,7 @@ from app.api.access import needs, public
 from app.api.routing import reading
 from app.domain.people import Scope
 from app.protocol.api.common import API_MAJOR, API_MINOR, VersionInfo
+from app.protocol.api.hub import Health
 
 Statistics = Mapping[str, float]
 
@@ -27,9 +28,17 @@ def state_routes(
         return VersionInfo("wattdeck", version, API_MAJOR, API_MINOR, simulated)
 
     @reading("/v1/health", public(), sync_to_thread=False)
-    def health() -> dict[str, Any]:
+    def health() -> Health:
         """Whether the hub takes readings; always 200 while the process answers."""
-        return {"version": version, "ready": ready()}
+        now = statistics()
+        return Health(
+            version,
+            ready(),
+            now["loop.lag_p99_ms"],
+            bool(now["commit.failing"]),
+            bool(now["archive.failing"]),
+            int(now["archive.waiting_segments"]),
+        )
 
     @reading("/v1/ready", public(), sync_to_thread=False)
     def readiness() -> Response[dict[str, Any]]:
