@@ -99,8 +99,12 @@ class Connection(H11Protocol):
             self._owe(self._limits.body_pause_s)
             if self._whole_body is None:
                 self._whole_body = self.loop.call_later(self._limits.body_s, self._too_slow)
-        elif state is not h11.IDLE or not self.conn.trailing_data[0]:
-            # The request is whole, or the next one has not begun: the time of keeping alive runs then.
+        elif state is h11.IDLE and self.conn.trailing_data[0]:
+            # The next one has begun.
+            if self._owed is None:
+                self._owe(self._limits.head_s)
+        else:
+            # The request is whole, and between two the time of keeping alive runs.
             self._settle()
 
     def _owe(self, within_s: float) -> None:

@@ -13,7 +13,7 @@ _CLASSES = ("2xx", "3xx", "4xx", "5xx")
 
 @dataclasses.dataclass(slots=True)
 class _Events:
-    # Requests whose client left before the answer was whole.
+    # Requests that ended without a whole answer: by a fault of ours, or since the hub ended.
     requests_unanswered: int = 0
     # Answers 503 since there were too many connections.
     refused_busy: int = 0

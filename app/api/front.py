@@ -13,6 +13,8 @@ from app.api.page import policy_of
 from app.domain.hosts import HostNames
 from app.protocol.api.common import API_MAJOR, API_MINOR, VERSION_HEADER, Problem
 
+# Instead of a status: the answer was given.
+_WHOLE = -1
 _BUSY = Problem(
     "urn:wattdeck:problem:busy", "Busy", 503, "too many connections to this hub at once (api.max_connections)"
 )
@@ -45,15 +47,17 @@ class Front:
                 status = message["status"]
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 self._counters.answered(status, time.perf_counter() - began)
-                status = -1
+                status = _WHOLE
 
         refusal = self._refusal(scope)
-        if refusal is not None:
-            await _refuse(scope, counted, refusal)
-        else:
-            await self._app(scope, receive, counted)
-        if status != -1:
-            self._counters.events.requests_unanswered += 1
+        try:
+            if refusal is not None:
+                await _refuse(scope, counted, refusal)
+            else:
+                await self._app(scope, receive, counted)
+        finally:
+            if status != _WHOLE:
+                self._counters.events.requests_unanswered += 1
 
     def _refusal(self, scope: Scope) -> Problem | None:
         if self._counters.connections > self._most_connections:

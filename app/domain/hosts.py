@@ -43,7 +43,8 @@ def _bare(name: str) -> str:
 
 def _without_port(host: str) -> str:
     if host.startswith("["):
-        return host[1:].partition("]")[0]
+        address, bracket, _port = host[1:].partition("]")
+        return address if bracket else ""
     name, colon, port = host.rpartition(":")
     return name if colon and (port.isdecimal() or not port) else host
 
