@@ -102,7 +102,14 @@ class HubLogs:
         trouble = None
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = _File(folder / FILE_NAME, maxBytes=FILE_BYTES, backupCount=OLDER_FILES, encoding="utf-8")
+            file = _File(
+                folder / FILE_NAME,
+                maxBytes=FILE_BYTES,
+                backupCount=OLDER_FILES,
+                encoding="utf-8",
+                # Of text that no encoding has, as broken messages bring it.
+                errors="backslashreplace",
+            )
             self._handlers.append(_Patient(_made(file), "log to file"))
         except OSError as error:
             trouble = error

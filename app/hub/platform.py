@@ -15,6 +15,7 @@ from app.api.access import Gate
 from app.api.app import make_app
 from app.api.counters import ApiCounters
 from app.api.routes.hub import hub_routes
+from app.api.routes.metrics import metrics_routes
 from app.api.routes.readings import readings_routes
 from app.api.routes.state import state_routes
 from app.domain.settings import Settings
@@ -98,6 +99,7 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
         *hub_routes(parents_grant.exchange, stop.ask),
+        *metrics_routes(VERSION, path.statistics.now, is_open=path.settings.api.metrics_open),
     ]
     app = make_app(VERSION, gate, routes)
     api = await serve_api(app, path.settings, path.directory.tls, counters)
