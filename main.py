@@ -28,6 +28,7 @@ COMMANDS = (
     Command("provision", "app.hub.provision_command", "register modules and print their credentials once"),
     Command("modules", "app.hub.modules_command", "list the registered modules"),
     Command("quarantine", "app.hub.quarantine_command", "print refused messages and why they were refused"),
+    Command("doctor", "app.hub.doctor_command", "examine this machine and a data directory, and say what to do"),
     Command("decode", "app.hub.decode_command", "read a capture of a meter's serial line without a hub"),
     Command("bench", "", "measure this machine; each figure is read back from the store"),
     Command("test", "", "run every test and check; words after it go to pytest"),

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
+from functools import partial
 
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
@@ -14,6 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from app.api.access import Gate
 from app.api.app import make_app
 from app.api.counters import ApiCounters
+from app.api.routes.doctor import doctor_routes
 from app.api.routes.hub import hub_routes
 from app.api.routes.metrics import metrics_routes
 from app.api.routes.readings import readings_routes
@@ -22,6 +24,8 @@ from app.domain.settings import Settings
 from app.hub.api_wiring import serve_api
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
+from app.hub.doctor.examination import Doctor
+from app.hub.doctor.patient import patient_of
 from app.hub.roster import Roster
 from app.hub.statistics import Statistics
 from app.hub.stop_request import StopRequest
@@ -99,6 +103,7 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
         *hub_routes(parents_grant.exchange, stop.ask),
+        *doctor_routes(Doctor(partial(patient_of, path.directory, path.settings, path.statistics.now)).examine),
         *metrics_routes(VERSION, path.statistics.now, is_open=path.settings.api.metrics_open),
     ]
     app = make_app(VERSION, gate, routes)

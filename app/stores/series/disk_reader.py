@@ -99,7 +99,7 @@ class _TableView:
         self._footers = Footers(directory)
         self._files: tuple[DataFile, ...] = ()
         if (directory / delta_log.FOLDER).is_dir():
-            storage = _ReadOnly()
+            storage = ReadOnlyStorage()
             self._files = recover(directory, delta_log.DeltaLog(directory, storage), storage).state.files()
 
     def scan(self, columns: Sequence[str] | None, wanted: Wanted) -> pa.Table:
@@ -134,7 +134,7 @@ class _Views:
         return self.tables[table].scan(columns, Wanted.of(keys, start_us, end_us))
 
 
-class _ReadOnly(Storage):
+class ReadOnlyStorage(Storage):
     """Does nothing where something would be changed: recovery then mends only what it has in memory."""
 
     def make_directory(self, path: Path) -> None:
