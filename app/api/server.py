@@ -52,7 +52,7 @@ class ApiServer:
         front = Front(app, counters, names or HostNames(), limits.most_connections)
         # Who asks is who is connected: X-Forwarded-For is anybody's to write.
         config = uvicorn.Config(
-            front,  # type: ignore[arg-type]
+            front,
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -67,7 +67,7 @@ def call(
         answer = connection.getresponse()
         status, content = answer.status, answer.read(_MOST_BYTES)
     except (OSError, http.client.HTTPException) as error:
-        raise HubUnreachable(f"the hub at {place.url} does not answer: {error or type(error).__name__}") from error
+        raise HubUnreachable(f"the hub at {place.url} does not answer: {type(error).__name__} {error}") from error
     finally:
         connection.close()
     try:

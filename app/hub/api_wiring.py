@@ -63,7 +63,7 @@ def _facts_of(tls: ServerTls) -> tuple[ApiFacts, list[str]]:
         names = alternative.get_values_for_type(x509.DNSName)
     except x509.ExtensionNotFound:
         names = []
-    return ApiFacts("https", _fingerprint(server), authority and _fingerprint(authority)), names
+    return ApiFacts("https", _fingerprint(server), None if authority is None else _fingerprint(authority)), names
 
 
 def _fingerprint(certificate: x509.Certificate) -> str:

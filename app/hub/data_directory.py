@@ -85,7 +85,7 @@ class HubLock:
         if not self._taken():
             os.close(self._file)
             status = read_status(self._directory)
-            raise DirectoryInUse(self._directory.root, status and status.pid)
+            raise DirectoryInUse(self._directory.root, None if status is None else status.pid)
         # What a hub said that was killed: its process id may be another program's by now.
         self._directory.status.unlink(missing_ok=True)
 

@@ -116,6 +116,8 @@ class HubLogs:
         self._before = root.handlers[:]
         root.handlers[:] = self._handlers
         root.setLevel(level)
+        # They would go to sys.stderr themselves.
+        logging.captureWarnings(capture=True)
         # Their routine says nothing to an operator; what strangers send is counted, not told line by line.
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("uvicorn").setLevel(logging.ERROR)
@@ -129,6 +131,7 @@ class HubLogs:
 
     def close(self) -> None:
         """Write what waits; the handlers before are back."""
+        logging.captureWarnings(capture=False)
         logging.getLogger().handlers[:] = self._before
         for handler in self._handlers:
             handler.end()

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
-from functools import partial
 
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
@@ -24,8 +23,7 @@ from app.domain.settings import Settings
 from app.hub.api_wiring import serve_api
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
-from app.hub.doctor.examination import Doctor
-from app.hub.doctor.patient import patient_of
+from app.hub.doctor.examination import doctor_of_hub
 from app.hub.roster import Roster
 from app.hub.statistics import Statistics
 from app.hub.stop_request import StopRequest
@@ -103,7 +101,7 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
         *hub_routes(parents_grant.exchange, stop.ask),
-        *doctor_routes(Doctor(partial(patient_of, path.directory, path.settings, path.statistics.now)).examine),
+        *doctor_routes(doctor_of_hub(path.directory, path.settings, path.statistics.now).examine),
         *metrics_routes(VERSION, path.statistics.now, is_open=path.settings.api.metrics_open),
     ]
     app = make_app(VERSION, gate, routes)

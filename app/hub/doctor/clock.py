@@ -105,7 +105,7 @@ def kernel_says_synchronised() -> bool | None:
         return None
     if state < 0:
         return None
-    status = int.from_bytes(bytes(buffer[_STATUS_AT : _STATUS_AT + 4]), sys.byteorder)
+    status = int.from_bytes(ctypes.string_at(ctypes.addressof(buffer) + _STATUS_AT, 4), sys.byteorder)
     return state != _TIME_ERROR and not status & _STA_UNSYNC
 
 

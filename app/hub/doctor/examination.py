@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from app.domain.errors import TooManyAttempts, WattdeckError
+from app.domain.settings import Settings
+from app.hub.data_directory import DataDirectory
 from app.hub.doctor.clock import check_clock, check_steadiness
 from app.hub.doctor.databases import check_databases
 from app.hub.doctor.disk import check_disk, check_permissions
 from app.hub.doctor.hub_state import check_hub
 from app.hub.doctor.limits import check_limits
-from app.hub.doctor.patient import Patient, failed
+from app.hub.doctor.patient import Patient, Statistics, failed, patient_of
 from app.hub.doctor.ports import check_ports
 from app.hub.doctor.software import check_settings, check_software
 from app.hub.doctor.stores import check_stores
@@ -38,6 +42,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("stores", check_stores),
     ("clock.steady", lambda patient: iter([check_steadiness(patient)])),
 )
+_LOOP_ANSWERS_S = 10.0
 # Worst first; what is unknown is nothing to act on.
 _WORST = (FindingState.FAILED, FindingState.WARNING)
 
@@ -65,6 +70,18 @@ class DoctorIsBusy(TooManyAttempts):
     def __init__(self) -> None:
         WattdeckError.__init__(self, "an examination is running already; ask again when it is over")
         self.wait_s = 5
+
+
+def doctor_of_hub(directory: DataDirectory, settings: Settings, statistics: Statistics) -> Doctor:
+    """For the hub whose loop this is called on: its counters are asked there, whatever thread examines."""
+    loop = asyncio.get_running_loop()
+
+    def asked() -> Mapping[str, float]:
+        answer: concurrent.futures.Future[Mapping[str, float]] = concurrent.futures.Future()
+        loop.call_soon_threadsafe(lambda: answer.set_result(statistics()))
+        return answer.result(_LOOP_ANSWERS_S)
+
+    return Doctor(lambda: patient_of(directory, settings, asked))
 
 
 class Doctor:

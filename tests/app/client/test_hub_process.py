@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -116,6 +119,8 @@ def test_the_one_time_token_is_for_one_time_and_the_end_over_the_api_is_noted(da
     place = ApiPlace.of(started.file)
     assert place.facts.scheme == "https"
     assert "mqtts" not in started.file.listen
+    authority = ssl.PEM_cert_to_DER_cert((data / "tls" / "ca.crt").read_text())
+    assert place.facts.ca_sha256 == hashlib.sha256(authority).hexdigest()
     with pytest.raises(HubRefused):
         exchange(started.file, started.token)
     with pytest.raises(HubNotTrusted):
@@ -127,9 +132,16 @@ def test_the_one_time_token_is_for_one_time_and_the_end_over_the_api_is_noted(da
     with pytest.raises(HubUnreachable):
         call(ApiPlace(place.host, place.port, msgspec.structs.replace(place.facts, scheme="http")), "GET", "/v1/health")
 
+    # One that never begins its handshake, and one that is kept without a request.
+    half = socket.create_connection((place.host, place.port))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    idle = context.wrap_socket(socket.create_connection((place.host, place.port)))
     began = time.monotonic()
     stop_hub(data, started.token)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 10, "two seconds for the API, and what else there is"
+    half.close()
+    idle.close()
     log = (data / "logs" / "hub.log").read_text()
     assert "embedded has asked for the end" in log
     assert started.token not in log
