@@ -51,6 +51,7 @@ class DataDirectory:
         self.tls = root / "tls"
         self.quarantine = root / "quarantine.sqlite"
         self.serial = root / "serial.json"
+        self.access_head = root / "access-log.head"
         self.lock = root / "hub.lock"
         self.status = root / "hub.json"
 

@@ -162,6 +162,7 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
         def reload() -> None:
             roster.reload()
             credentials.reload()
+            platform.people.reload()
 
         addresses = {**engine.addresses(), "api": platform.api_address}
         yield RunningHub(addresses, statistics.now, reload, supervisor.failure, platform)

@@ -97,6 +97,7 @@ def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock, paren
             print(f"data {directory.root}")
             for name, (host, port) in hub.addresses.items():
                 print(f"listening {name} {host} {port}")
+            _tell_first_password(hub.platform.people.first_password)
             print("ready", flush=True)
             await stopping.wait()
             log.info("stopping")
@@ -106,13 +107,24 @@ def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock, paren
         return runner.run(main())
 
 
+def _tell_first_password(password: str | None) -> None:
+    """On standard output, which is the terminal of whoever starts the hub for the first time; never in the log."""
+    if password is not None:
+        print("This is the first start: log in as admin with this one-time password, and choose your own then.")
+        print("It is not shown again; `./run operator reset admin` makes another one.")
+        print(f"admin-password {password}")
+
+
 def _warn_of_openness(settings: Settings) -> None:
     if settings.broker.allow_anonymous:
         log.warning("broker.allow_anonymous is set: everybody who reaches the port may publish and read everything")
     if settings.listen.api_host not in LOOPBACK_NAMES:
         log.warning(
-            "the API listens on %s, without a login or TLS: everybody there may use it", settings.listen.api_host
+            "the API listens on %s, without TLS: passwords and personal data can be read on the way",
+            settings.listen.api_host,
         )
+    if not settings.privacy.purpose_required:
+        log.warning("privacy.purpose_required is off: personal data are shown without a stated purpose")
 
 
 def _calm_garbage_collection() -> None:

@@ -20,6 +20,7 @@ from app.domain.people import ROLE_SCOPES, Principal, Role
 from app.domain.settings import Settings
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
+from app.hub.people_wiring import People, start_people
 from app.hub.roster import Roster
 from app.hub.statistics import Statistics
 from app.hub.supervisor import Supervisor
@@ -28,7 +29,6 @@ from app.ingest.directory import ModuleDirectory
 from app.ingest.ingest import Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
-from app.services.access_log import AccessLog
 from app.services.group_power import GroupPower
 from app.services.people.tokens import TokenTable
 from app.services.readings import Readings
@@ -72,6 +72,7 @@ class Platform:
     tokens: TokenTable
     gate: Gate
     app: Litestar
+    people: People
 
     def let_parent_in(self, token: str) -> None:
         """Let the program that started this hub in, as administrator, while the hub runs."""
@@ -81,16 +82,17 @@ class Platform:
 async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Platform:
     """Build the services in order and serve the API; `stack` undoes it. Raises WattdeckError."""
     tokens = TokenTable(wall_clock_us)
-    access_log = AccessLog()
-    gate = Gate(tokens.principal_of, access_log, purpose_required=lambda: True)
+    people = await start_people(path, tokens, stack, wall_clock_us)
+    gate = Gate(tokens.principal_of, people.access_log, purpose_required=lambda: path.settings.privacy.purpose_required)
 
     routes: list[HTTPRouteHandler] = [
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
+        *people.routes(),
     ]
     settings = path.settings
     app = make_app(VERSION, gate, routes)
     api = ApiServer(app, settings.listen.api_host, settings.listen.api_port)
     address = await api.start()
     stack.push_async_callback(api.stop)
-    return Platform(address, tokens, gate, app)
+    return Platform(address, tokens, gate, app, people)

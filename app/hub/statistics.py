@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from app.hub.loop_lag import LoopLag
 from app.hub.serial_meters import SerialMeters
@@ -46,10 +46,17 @@ class Statistics:
         self._meters = meters
         self._lag = lag
         self._supervisor = supervisor
+        self._more: dict[str, Callable[[], Mapping[str, float]]] = {}
+
+    def add(self, part: str, values: Callable[[], Mapping[str, float]]) -> None:
+        """Show the values of a part of the platform too."""
+        self._more[part] = values
 
     def now(self) -> dict[str, float]:
         """All of them; counters since the start, gauges now."""
+        more = {name: value for part, values in self._more.items() for name, value in _prefixed(part, values()).items()}
         return {
+            **more,
             **_prefixed("ingest", dataclasses.asdict(self._ingest.counters)),
             "ingest.waiting": self._ingest.waiting,
             **_prefixed("commit", dataclasses.asdict(self._committer.counters)),
