@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Stream
 
 from app.api.access import ApiRequest, needs
@@ -31,7 +32,7 @@ def access_log_routes(audit: AccessAudit) -> list[HTTPRouteHandler]:
         dependencies={"listing": Provide(listing_of(COLUMNS), sync_to_thread=False)},
         sync_to_thread=True,
     )
-    def list_entries(listing: Listing, request: ApiRequest) -> Page[AccessEntryInfo]:
+    def list_entries(listing: NamedDependency[Listing], request: ApiRequest) -> Page[AccessEntryInfo]:
         """Entries of the access log, the newest first when nothing is said."""
         return page_of(audit.page(request.user, listing), _entry)
 
@@ -39,10 +40,10 @@ def access_log_routes(audit: AccessAudit) -> list[HTTPRouteHandler]:
         "/v1/access-log/export",
         needs(Scope.AUDIT_READ),
         dependencies={"listing": Provide(listing_of(COLUMNS), sync_to_thread=False)},
-        media_type="text/csv",
         sync_to_thread=True,
+        answers=ResponseSpec(str, description="a header, then a line for each entry", media_type="text/csv"),
     )
-    def export(listing: Listing, request: ApiRequest) -> Stream:
+    def export(listing: NamedDependency[Listing], request: ApiRequest) -> Stream:
         """Every entry that meets the filters, as CSV, oldest first; offset, limit and sort are ignored."""
         pieces = csv_pieces(audit.each(request.user, listing))
         # What fails at once is told as a problem, not by a broken answer.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Response
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import JSONBody, Parameter
 
 from app.api.access import ApiRequest, needs
 from app.api.lists import listing_of, page_of
@@ -47,12 +47,12 @@ def _operator_routes(administration: Administration) -> list[HTTPRouteHandler]:
         dependencies={"listing": Provide(listing_of(operators.COLUMNS), sync_to_thread=False)},
         sync_to_thread=True,
     )
-    def list_operators(listing: Listing) -> Page[OperatorInfo]:
+    def list_operators(listing: NamedDependency[Listing]) -> Page[OperatorInfo]:
         """Operators, those who are disabled too."""
         return page_of(administration.page(listing), _operator)
 
     @making("/v1/operators", needs(Scope.PEOPLE), sync_to_thread=True)
-    def create_operator(data: NewOperator, request: ApiRequest) -> Response[OneTimePassword]:
+    def create_operator(data: JSONBody[NewOperator], request: ApiRequest) -> Response[OneTimePassword]:
         """Make an operator; the answer has a one-time password, shown this once."""
         made, password = administration.create(request.user, data.name, data.role, data.full_name)
         return Response(OneTimePassword(_operator(made), password), headers={"ETag": etag(made.version)})
@@ -64,7 +64,7 @@ def _operator_routes(administration: Administration) -> list[HTTPRouteHandler]:
 
     @editing("/v1/operators/{name:str}", needs(Scope.PEOPLE), sync_to_thread=True)
     def edit_operator(
-        name: Name, data: OperatorEdit, request: ApiRequest, if_match: IfMatch = None
+        name: Name, data: JSONBody[OperatorEdit], request: ApiRequest, if_match: IfMatch = None
     ) -> Response[OperatorInfo]:
         """Change role or full name, disable or enable; in force at once for open sessions."""
         change = OperatorChange(data.full_name, data.role, data.disabled)
@@ -91,12 +91,12 @@ def _token_routes(third_parties: ThirdParties) -> list[HTTPRouteHandler]:
         dependencies={"listing": Provide(listing_of(api_tokens.COLUMNS), sync_to_thread=False)},
         sync_to_thread=True,
     )
-    def list_tokens(listing: Listing) -> Page[ApiTokenInfo]:
+    def list_tokens(listing: NamedDependency[Listing]) -> Page[ApiTokenInfo]:
         """API tokens, revoked ones too."""
         return page_of(third_parties.page(listing), _token)
 
     @making("/v1/api-tokens", needs(Scope.PEOPLE), sync_to_thread=True)
-    def create_token(data: NewApiToken, request: ApiRequest) -> ApiTokenSecret:
+    def create_token(data: JSONBody[NewApiToken], request: ApiRequest) -> ApiTokenSecret:
         """Make an API token; it is shown this once."""
         made, secret = third_parties.create(request.user, data.name, data.scopes, data.expires_us)
         return ApiTokenSecret(_token(made), secret)

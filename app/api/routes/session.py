@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from litestar import Response
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import JSONBody
 
 from app.api.access import ApiRequest, needs, public
 from app.api.routing import editing, making, putting, reading, removing
@@ -22,7 +23,7 @@ def session_routes(
     """What everybody who has a token may do with it."""
 
     @making("/v1/session", public())
-    async def log_in(data: LogIn, request: ApiRequest) -> NewSession:
+    async def log_in(data: JSONBody[LogIn], request: ApiRequest) -> NewSession:
         """Log in: a token for each later request."""
         caller = Caller(request.client.host if request.client else "", request.headers.get("user-agent", ""))
         begun = await logins.log_in(data.name, data.password, caller)
@@ -61,12 +62,12 @@ def session_routes(
         return _account(administration.own(request.user))
 
     @editing("/v1/me", needs(None), sync_to_thread=True)
-    def edit_account(data: AccountEdit, request: ApiRequest, if_match: IfMatch = None) -> Response[Account]:
+    def edit_account(data: JSONBody[AccountEdit], request: ApiRequest, if_match: IfMatch = None) -> Response[Account]:
         """Change one's own full name."""
         return _account(administration.rename(request.user, data.full_name, version_of(if_match)))
 
     @putting("/v1/me/password", needs(None, while_password_is_due=True), status_code=204)
-    async def change_password(data: PasswordChange, request: ApiRequest) -> None:
+    async def change_password(data: JSONBody[PasswordChange], request: ApiRequest) -> None:
         """Change one's own password: the old one is asked for, other sessions end."""
         await logins.change_password(request.user, data.old, data.new)
 

@@ -12,7 +12,7 @@ from app.domain.people import ROLE_SCOPES, Principal, Role
 from app.services.people.attempts import LockOuts
 from app.services.people.grants import Grants
 from app.services.people.passwords import Passwords
-from app.stores.registry.faults import RefusedChangeError
+from app.stores.registry.faults import RefusedChangeError, UnknownNameError
 from app.stores.registry.operators import OperatorChange, OperatorRecord, Operators
 
 log = logging.getLogger(__name__)
@@ -96,15 +96,15 @@ class Administration:
             self._grants.end_sessions(operator.id)
 
     def rename(self, by: Principal, full_name: str, version: int) -> OperatorRecord:
-        """One's own full name. Raises NotAllowed, VersionConflict."""
+        """One's own full name. Raises UnknownNameError, VersionConflict."""
         own = self.own(by)
         change = OperatorChange(full_name=full_name)
         return self._operators.edit(own.name, change, version=version, actor=by.name, at_us=self._now_us())
 
     def own(self, by: Principal) -> OperatorRecord:
-        """One's own account. Raises NotAllowed for what is no operator."""
+        """One's own account. Raises UnknownNameError for what is no operator."""
         if by.operator_id is None:
-            raise NotAllowed("only an operator has an account")
+            raise UnknownNameError("operator", by.name)
         return self._operators.get(by.name)
 
 

@@ -13,12 +13,14 @@ from app.domain.people import Principal
 from app.services.people.attempts import AddressThrottle, LockOuts
 from app.services.people.grants import Grants, new_token
 from app.services.people.passwords import Passwords
+from app.stores.registry.faults import RefusedChangeError
 from app.stores.registry.operators import OperatorRecord, Operators
 from app.stores.registry.sessions import NewSession
 
 log = logging.getLogger(__name__)
 
 _LONGEST_AGENT = 200
+_NO_SESSION = "this is no session of an operator; an API token is revoked instead of logged out, and has no password"
 
 
 class LogInRefused(NotLoggedIn):
@@ -93,17 +95,18 @@ class Logins:
     async def change_password(self, principal: Principal, old: str, new: str) -> None:
         """One's own password; ends one's other sessions, and the time of a one-time password.
 
-        Raises NotAllowed for a wrong old one, OperatorInputError for a new one that can be none, TooManyAttempts.
+        Raises NotAllowed for a wrong old one, RefusedChangeError for who has none, OperatorInputError for a new one
+        that can be none, TooManyAttempts.
         """
         if principal.session_id is None:
-            raise NotAllowed("only an operator who has logged in has a password")
+            raise RefusedChangeError(_NO_SESSION)
         check_new_password(new, principal.name)
         await self._passwords.in_turn(lambda: self._change_password(principal, old, new))
 
     def log_out(self, principal: Principal) -> None:
         """End this session."""
         if principal.session_id is None:
-            raise NotAllowed("an API token is revoked, not logged out")
+            raise RefusedChangeError(_NO_SESSION)
         with self._grants.changing:
             self._grants.sessions.end(principal.session_id)
             self._grants.end_session(principal.session_id)
@@ -111,7 +114,7 @@ class Logins:
     def log_out_everywhere(self, principal: Principal) -> None:
         """End every session of one's own, this one too."""
         if principal.session_id is None:
-            raise NotAllowed("an API token is revoked, not logged out")
+            raise RefusedChangeError(_NO_SESSION)
         operator = self._operators.get(principal.name)
         with self._grants.changing:
             self._grants.sessions.end_all(operator, actor=principal.name, at_us=self._now_us())
