@@ -63,6 +63,12 @@ def check_operator_name(text: str) -> None:
         raise OperatorInputError("a name has 2 to 64 characters of a-z A-Z 0-9 . _ - @")
 
 
+def check_full_name(text: str) -> None:
+    """Raises OperatorInputError for what can be no line of text."""
+    if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in text):
+        raise OperatorInputError("a full name has no control characters")
+
+
 def normal_password(text: str) -> bytes:
     """What is hashed: the same password typed on two systems is the same, however they compose an accent."""
     return unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")

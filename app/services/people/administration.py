@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from app.domain.errors import NotAllowed
 from app.domain.listing import Found, Listing
-from app.domain.passwords import check_operator_name, new_one_time_password
+from app.domain.passwords import check_full_name, check_operator_name, new_one_time_password
 from app.domain.people import ROLE_SCOPES, Principal, Role
 from app.services.people.attempts import LockOuts
 from app.services.people.grants import Grants
@@ -46,6 +46,7 @@ class Administration:
     def create(self, by: Principal, name: str, role: Role, full_name: str) -> tuple[OperatorRecord, str]:
         """A new operator and their one-time password. Raises OperatorInputError, NameTakenError, NotAllowed."""
         check_operator_name(name)
+        check_full_name(full_name)
         _check_reach(by, role)
         password = new_one_time_password()
         password_hash = self._passwords.hashed(password)
@@ -61,6 +62,7 @@ class Administration:
         Raises UnknownNameError, VersionConflict, NotAllowed, and RefusedChangeError for what would lock somebody out.
         """
         old = self._operators.get(name)
+        check_full_name(change.full_name or "")
         _check_reach(by, old.role)
         if change.role is not None:
             _check_reach(by, change.role)
@@ -98,6 +100,7 @@ class Administration:
     def rename(self, by: Principal, full_name: str, version: int) -> OperatorRecord:
         """One's own full name. Raises UnknownNameError, VersionConflict."""
         own = self.own(by)
+        check_full_name(full_name)
         change = OperatorChange(full_name=full_name)
         return self._operators.edit(own.name, change, version=version, actor=by.name, at_us=self._now_us())
 
