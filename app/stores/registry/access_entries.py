@@ -11,10 +11,10 @@ from sqlalchemy import ColumnElement, Connection, Row
 from app.domain.access_chain import ChainEnd, Entry, Look, chained
 from app.domain.errors import EnvironmentFault
 from app.domain.listing import Column, Found, Listing
-from app.stores.registry import paging
 from app.stores.registry.actions import Deed, record
 from app.stores.registry.models import AccessEntry, table
 from app.stores.registry.registry import Registry
+from app.stores.registry.select_page import conditions_of, select_page
 
 COLUMNS: Mapping[str, Column] = {
     "number": Column(int),
@@ -85,16 +85,15 @@ class AccessEntries:
     def page(self, listing: Listing) -> Found[Entry]:
         """Some of them, the newest first when nothing is said."""
         with self._registry.reading() as connection:
-            return paging.found(
-                connection, sa.select(_rows), _SQL, listing, last_by=_rows.c.number.desc(), record=_entry
-            )
+            found = select_page(connection, sa.select(_rows), _SQL, listing, last=_rows.c.number.desc())
+        return Found([_entry(row) for row in found.rows], found.total, found.offset, found.limit)
 
     def each(self, listing: Listing | None = None, *, pause: Callable[[], None] = lambda: None) -> Iterator[Entry]:
         """Every entry in the order of their numbers, or those that meet a listing's conditions.
 
         `pause` is called after each piece.
         """
-        query = sa.select(_rows) if listing is None else paging.where(sa.select(_rows), _SQL, listing)
+        query = sa.select(_rows).where(*conditions_of(_SQL, listing or Listing()))
         query = query.order_by(_rows.c.number).limit(_ROWS_AT_ONCE)
         last: int | None = None
         while True:

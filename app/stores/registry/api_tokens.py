@@ -11,11 +11,11 @@ from sqlalchemy import ColumnElement, Connection, Row
 
 from app.domain.listing import Column, Found, Listing
 from app.domain.people import Scope
-from app.stores.registry import paging
 from app.stores.registry.actions import Deed, record
 from app.stores.registry.faults import NameTakenError, RefusedChangeError, UnknownNameError
 from app.stores.registry.models import ApiToken, table
 from app.stores.registry.registry import Registry
+from app.stores.registry.select_page import select_page
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ class ApiTokens:
     def page(self, listing: Listing) -> Found[ApiTokenRecord]:
         """Some of them, revoked ones too; by name when nothing is said."""
         with self._registry.reading() as connection:
-            return paging.found(connection, sa.select(_rows), _SQL, listing, last_by=_rows.c.name.asc(), record=_record)
+            found = select_page(connection, sa.select(_rows), _SQL, listing, last=_rows.c.name.asc())
+        return Found([_record(row) for row in found.rows], found.total, found.offset, found.limit)
 
     def get(self, name: str) -> ApiTokenRecord:
         """Raises UnknownNameError."""

@@ -12,11 +12,11 @@ from sqlalchemy import ColumnElement, Connection, Row
 from app.domain.errors import VersionConflict
 from app.domain.listing import Column, Found, Listing
 from app.domain.people import Role
-from app.stores.registry import paging
 from app.stores.registry.actions import Deed, record
 from app.stores.registry.faults import NameTakenError, RefusedChangeError, UnknownNameError
 from app.stores.registry.models import Operator, Session, table
 from app.stores.registry.registry import Registry
+from app.stores.registry.select_page import select_page
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,9 +88,8 @@ class Operators:
     def page(self, listing: Listing) -> Found[OperatorRecord]:
         """Some of them; by name when nothing is said."""
         with self._registry.reading() as connection:
-            return paging.found(
-                connection, sa.select(*_FIELDS), _SQL, listing, last_by=_rows.c.name.asc(), record=_record
-            )
+            found = select_page(connection, sa.select(*_FIELDS), _SQL, listing, last=_rows.c.name.asc())
+        return Found([_record(row) for row in found.rows], found.total, found.offset, found.limit)
 
     def with_password(self, name: str) -> tuple[OperatorRecord, str] | None:
         """An operator and the hash of their password; None when there is none of that name."""
