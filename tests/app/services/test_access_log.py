@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.domain.access_chain import BEGINNING, ChainEnd, Entry, Look, chained, digest
+from app.domain.access_chain import BEGINNING, Anchor, ChainEnd, Entry, Look, chained, digest
 from app.domain.errors import BugError, EnvironmentFault, OperatorInputError
 from app.domain.listing import DEFAULT_LIMIT, parse_listing
 from app.domain.people import Principal, Purpose
@@ -335,6 +335,8 @@ def test_any_change_of_a_field_is_found(full_log, entries, place, data):
     new = data.draw((near | _values[name]).filter(lambda value: value not in taken))
     changed = [dict(row) for row in rows]
     changed[at][name] = new
+    if name != "sha256" and data.draw(st.booleans(), "with a hash that fits"):
+        changed[at]["sha256"] = digest(changed[at]["number"], look_of(changed[at]), changed[at]["previous"])
     put(changed)
 
     assert checked(entries, place).faults
@@ -398,6 +400,17 @@ def test_a_rewritten_chain_is_found_by_its_end(full_log, entries, place, data):
     put([row_of(entry) for entry in chained(ChainEnd(), looks)])
 
     assert checked(entries, place).faults
+
+
+def test_a_chain_rewritten_beside_a_hub_that_appends_is_found(full_log):
+    rows, _put = full_log
+    looks = [look_of(row) for row in rows]
+    true = chained(ChainEnd(), looks)
+    forged = chained(ChainEnd(), [looks[0]._replace(subject="site:9"), *looks[1:]])
+    anchors = iter([Anchor(true[4].end), Anchor(true[-1].end)])
+
+    found = verify(lambda: next(anchors), forged[:7])
+    assert found.faults == ("entry 5 is not the one that the hub wrote",)
 
 
 def test_faults_are_named(full_log, entries, place):

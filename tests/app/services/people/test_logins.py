@@ -286,6 +286,20 @@ async def test_a_log_in_that_races_with_a_reset_does_not_come_through(desk, monk
     assert len(desk.tokens) == 0
 
 
+async def test_a_log_in_that_races_with_a_lock_does_not_come_through(desk, monkeypatch):
+    real = desk.passwords.better_hash
+
+    def lock_meanwhile(password_hash, password):
+        for _ in range(5):
+            desk.lock_outs.failed("claire", is_known=True)
+        return real(password_hash, password)
+
+    monkeypatch.setattr(desk.passwords, "better_hash", lock_meanwhile)
+    with pytest.raises(TooManyAttempts):
+        await desk.log_in("claire")
+    assert len(desk.tokens) == 0
+
+
 async def test_the_oldest_of_too_many_sessions_end(desk, clock, monkeypatch):
     monkeypatch.setattr("app.stores.registry.sessions.MOST_PER_OPERATOR", 3)
     begun = []
