@@ -27,6 +27,8 @@ COMMANDS = (
     Command("read", "app.hub.read_command", "print a module's stored readings"),
     Command("provision", "app.hub.provision_command", "register modules and print their credentials once"),
     Command("modules", "app.hub.modules_command", "list the registered modules"),
+    Command("operator", "app.hub.operator_command", "give an operator who lost their password a new one"),
+    Command("verify-log", "app.hub.verify_log_command", "check that nobody has changed the access log"),
     Command("quarantine", "app.hub.quarantine_command", "print refused messages and why they were refused"),
     Command("doctor", "app.hub.doctor_command", "examine this machine and a data directory, and say what to do"),
     Command("decode", "app.hub.decode_command", "read a capture of a meter's serial line without a hub"),

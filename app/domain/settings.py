@@ -141,6 +141,29 @@ class SerialSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class PeopleSettings:
+    """Operators and their log-ins."""
+
+    session_hours: float = setting(12.0, "a log-in ends so long after it began, used or not", minimum=0.1, maximum=720)
+    login_attempts: int = setting(
+        5,
+        "a name is locked after so many failed log-ins in a row, and again after as many more",
+        minimum=1,
+        maximum=100,
+    )
+    lock_minutes: float = setting(15.0, "... for this long, each time the same", minimum=0.1, maximum=1440)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PrivacySettings:
+    """Personal data."""
+
+    purpose_required: bool = setting(
+        True, "personal data are shown only to requests that state a purpose; off, the access log says 'not stated'"
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class HubSettings:
     """The hub process."""
 
@@ -161,6 +184,8 @@ class Settings:
     ingest: IngestSettings = dataclasses.field(default_factory=IngestSettings)
     store: StoreSettings = dataclasses.field(default_factory=StoreSettings)
     serial: SerialSettings = dataclasses.field(default_factory=SerialSettings)
+    people: PeopleSettings = dataclasses.field(default_factory=PeopleSettings)
+    privacy: PrivacySettings = dataclasses.field(default_factory=PrivacySettings)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class DataDirectory:
         self.quarantine = root / "quarantine.sqlite"
         self.serial = root / "serial.json"
         self.logs = root / "logs"
+        self.access_head = root / "access-log.head"
         self.lock = root / LOCK_NAME
         self.status = root / FILE_NAME
 

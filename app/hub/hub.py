@@ -165,6 +165,7 @@ async def running_hub(
         def reload() -> None:
             roster.reload()
             credentials.reload()
+            platform.people.reload()
 
         addresses = {**engine.addresses(), "api": platform.api_address}
         yield RunningHub(addresses, statistics.now, reload, supervisor.failure, platform)

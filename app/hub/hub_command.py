@@ -99,6 +99,7 @@ def _run_loop(
             hub.failure.add_done_callback(lambda _failure: stopping.set())
             _calm_garbage_collection()
             lock.say(hub.addresses, hub.platform.api)
+            _tell_first_password(hub.platform.people.first_password)
             _say(
                 f"data {directory.root}",
                 *(f"listening {name} {host} {port}" for name, (host, port) in hub.addresses.items()),
@@ -115,11 +116,21 @@ def _run_loop(
         return runner.run(main())
 
 
+def _tell_first_password(password: str | None) -> None:
+    """On standard output, which is the terminal of whoever starts the hub for the first time; never in the log."""
+    if password is not None:
+        print("This is the first start: log in as admin with this one-time password, and choose your own then.")
+        print("It is not shown again; `./run operator reset admin` makes another one.")
+        print(f"admin-password {password}")
+
+
 def _warn_of_openness(settings: Settings) -> None:
     if settings.broker.allow_anonymous:
         log.warning("broker.allow_anonymous is set: everybody who reaches the port may publish and read everything")
     if settings.api.metrics_open:
         log.warning("api.metrics_open is set: every program of this machine may read the counters")
+    if not settings.privacy.purpose_required:
+        log.warning("privacy.purpose_required is off: personal data are shown without a stated purpose")
 
 
 def _calm_garbage_collection() -> None:

@@ -24,6 +24,7 @@ from app.hub.api_wiring import serve_api
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.doctor.examination import doctor_of_hub
+from app.hub.people_wiring import People, start_people
 from app.hub.roster import Roster
 from app.hub.statistics import Statistics
 from app.hub.stop_request import StopRequest
@@ -34,7 +35,6 @@ from app.ingest.ingest import Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
 from app.protocol.hub_file import ApiFacts
-from app.services.access_log import AccessLog
 from app.services.group_power import GroupPower
 from app.services.people.parents_grant import ParentsGrant
 from app.services.people.tokens import TokenTable
@@ -84,13 +84,14 @@ class Platform:
     parents_grant: ParentsGrant
     # Set when somebody who may has asked over the API for the hub's end.
     stop_asked: asyncio.Event
+    people: People
 
 
 async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Platform:
     """Build the services in order and serve the API; `stack` undoes it. Raises WattdeckError."""
     tokens = TokenTable(wall_clock_us)
-    access_log = AccessLog()
-    gate = Gate(tokens.principal_of, access_log, purpose_required=lambda: True)
+    people = await start_people(path, tokens, stack, wall_clock_us)
+    gate = Gate(tokens.principal_of, people.access_log, purpose_required=lambda: path.settings.privacy.purpose_required)
 
     parents_grant = ParentsGrant(tokens)
     stop = StopRequest(path.registry, wall_clock_us)
@@ -103,8 +104,9 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *hub_routes(parents_grant.exchange, stop.ask),
         *doctor_routes(doctor_of_hub(path.directory, path.settings, path.statistics.now).examine),
         *metrics_routes(VERSION, path.statistics.now, is_open=path.settings.api.metrics_open),
+        *people.routes(),
     ]
     app = make_app(VERSION, gate, routes)
     api = await serve_api(app, path.settings, path.directory.tls, counters)
     stack.push_async_callback(api.server.stop)
-    return Platform(api.address, api.facts, tokens, gate, app, parents_grant, stop.asked)
+    return Platform(api.address, api.facts, tokens, gate, app, parents_grant, stop.asked, people)
