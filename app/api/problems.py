@@ -16,6 +16,7 @@ from app.domain.errors import (
     BugError,
     DeviceError,
     EnvironmentFault,
+    FileRefused,
     NotLoggedIn,
     OperatorInputError,
     TooManyAttempts,
@@ -87,7 +88,8 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
     headers = {}
     if isinstance(error, WattdeckError):
         status = status_of(error)
-        problem = Problem(_name(type(error).__name__), _TITLES[status], status, error.text())
+        places = [dict(place) for place in error.places] if isinstance(error, FileRefused) else []
+        problem = Problem(_name(type(error).__name__), _TITLES[status], status, error.text(), places)
         if isinstance(error, TooManyAttempts):
             headers["Retry-After"] = str(error.wait_s)
         if status >= 500:

@@ -20,6 +20,7 @@ from app.domain.people import ROLE_SCOPES, Principal, Role
 from app.domain.settings import Settings
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
+from app.hub.fleet_wiring import FleetParts, NoEvents, start_fleet
 from app.hub.roster import Roster
 from app.hub.statistics import Statistics
 from app.hub.supervisor import Supervisor
@@ -29,10 +30,12 @@ from app.ingest.ingest import Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
 from app.services.access_log import AccessLog
+from app.services.fleet.fleet import Fleet
 from app.services.group_power import GroupPower
 from app.services.people.tokens import TokenTable
 from app.services.readings import Readings
 from app.sources.mqtt import MqttSource
+from app.sources.sessions import Sessions
 from app.stores.registry.registry import Registry
 from app.stores.series.interface import SeriesStore
 from broker.engine import Engine
@@ -54,6 +57,7 @@ class DataPath:
     credentials: CredentialFollower
     modules: ModuleDirectory
     live: LiveState
+    sessions: Sessions
     ingest: Ingest
     quarantine: Quarantine
     store: SeriesStore
@@ -72,6 +76,7 @@ class Platform:
     tokens: TokenTable
     gate: Gate
     app: Litestar
+    fleet: Fleet
 
     def let_parent_in(self, token: str) -> None:
         """Let the program that started this hub in, as administrator, while the hub runs."""
@@ -84,13 +89,17 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     access_log = AccessLog()
     gate = Gate(tokens.principal_of, access_log, purpose_required=lambda: True)
 
+    parts = FleetParts(path.registry, path.modules, path.roster, path.live, path.sessions, path.supervisor)
+    fleet, fleet_routes = await start_fleet(parts, NoEvents(), gate, wall_clock_us)
+
     routes: list[HTTPRouteHandler] = [
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
+        *fleet_routes,
     ]
     settings = path.settings
     app = make_app(VERSION, gate, routes)
     api = ApiServer(app, settings.listen.api_host, settings.listen.api_port)
     address = await api.start()
     stack.push_async_callback(api.stop)
-    return Platform(address, tokens, gate, app)
+    return Platform(address, tokens, gate, app, fleet)

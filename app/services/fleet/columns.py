@@ -147,6 +147,10 @@ class WordColumn:
         """The values of some rows."""
         return [None if code == _NO_CODE else self.words[code] for code in self.codes[rows].tolist()]
 
+    def counts(self) -> dict[str, int]:
+        """How many rows have each word that one has."""
+        return _counts(self.codes, self.words)
+
     def _among(self, wanted: Sequence[str]) -> Bools:
         found = np.zeros(len(self.codes), np.bool_)
         for word in set(wanted):
@@ -213,8 +217,7 @@ class SetColumn:
 
     def counts(self) -> dict[str, int]:
         """How many rows have each word that one has."""
-        numbers = np.bincount(self._codes[self._codes != _NO_CODE], minlength=len(self._words.words))
-        return {word: int(n) for word, n in zip(self._words.words, numbers, strict=True) if n}
+        return _counts(self._codes, self._words.words)
 
     def keys(self, rows: Rows) -> tuple[npt.NDArray[Any], Bools]:
         """It has no order; lists do not offer it."""
@@ -240,6 +243,11 @@ def chosen(listing: Listing, columns: Mapping[str, FleetColumn], order: Rows) ->
         # The last key of lexsort decides first.
         keys += [np.where(unknown, 0, -key if wanted.descending else key), unknown]
     return rows[np.lexsort(keys)] if keys else rows
+
+
+def _counts(codes: npt.NDArray[Any], words: Sequence[str]) -> dict[str, int]:
+    numbers = np.bincount(codes[codes != _NO_CODE], minlength=len(words)).tolist()
+    return {word: number for word, number in zip(words, numbers, strict=True) if number}
 
 
 def _raw(text: str) -> bytes:

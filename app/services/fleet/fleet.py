@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from app.domain.errors import WattdeckError
 from app.domain.listing import Listing
 from app.ingest.live import LiveState
-from app.services.fleet.columns import FleetColumn, chosen
+from app.services.fleet.columns import chosen
 from app.services.fleet.live_columns import LiveColumns, OpenSessions, UsualGaps, live_columns
 from app.services.fleet.search import SearchIndex, SearchTexts
 from app.services.fleet.table import FleetTable, FleetTableBuilder
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 # Changes are gathered this long: a fleet that comes back tells of hundreds of births a second.
 REBUILD_EACH_S = 0.25
 RETRY_S = 2.0
-# Modules or sites that are read and put at once, two or three milliseconds of the interpreter; then the loop has its turn.
+# Modules or sites that are read and put at once: a few milliseconds of the interpreter, then the loop has its turn.
 _AT_ONCE = 200
 _PAUSE_S = 0.0005
 
@@ -42,19 +43,22 @@ class FleetState:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Selection:
-    """Rows of the table that were asked for, and its columns at that instant."""
+    """Rows of the table that were asked for, of `total` that meet the conditions, with their columns at that instant.
+
+    `live_rows` are the places of the same rows in the live columns.
+    """
 
     table: FleetTable
     live: LiveColumns
     rows: npt.NDArray[np.intp]
+    live_rows: npt.NDArray[np.intp]
     total: int
 
-    def values(self, name: str) -> list[object]:
+    def values(self, name: str) -> list[Any]:
         """A column of these rows."""
-        return self._column(name).values(self.rows)
-
-    def _column(self, name: str) -> FleetColumn:
-        return self.table.columns.get(name) or self.live.columns.get(name) or self.live.power[name]
+        if name in self.table.columns:
+            return self.table.columns[name].values(self.rows)
+        return self.live.all[name].values(self.live_rows)
 
 
 @dataclasses.dataclass(slots=True)
@@ -149,15 +153,19 @@ class Fleet:
             self.gaps.look(self._now_us())
             await asyncio.sleep(self.gaps.each_s)
 
-    def live_columns(self, table: FleetTable) -> LiveColumns:
-        """What changes by the second, of a table, now."""
-        return live_columns(table, self._live, self._sessions, self.gaps, self._now_us())
-
     def select(self, listing: Listing) -> Selection:
         """A page of the fleet; a few milliseconds of numpy. Raises OperatorInputError."""
         table, live, rows = self._chosen(listing)
         page = rows[listing.offset : listing.offset + listing.limit]
-        return Selection(table, live, page, len(rows))
+        return Selection(table, live, page, page, len(rows))
+
+    def select_serials(self, serials: Sequence[str]) -> Selection:
+        """Some modules; those that the table does not know (yet) are left out."""
+        table = self.state.table
+        found = [row for serial in serials if (row := table.row(serial)) is not None]
+        rows = np.array(found, np.intp)
+        live = live_columns(table, rows, self._live, self._sessions, self.gaps, self._now_us())
+        return Selection(table, live, rows, np.arange(len(rows)), len(rows))
 
     def select_all(self, listing: Listing) -> list[str]:
         """The serials of every module that meets a listing's conditions, in its order. Raises OperatorInputError."""
@@ -166,8 +174,8 @@ class Fleet:
 
     def _chosen(self, listing: Listing) -> tuple[FleetTable, LiveColumns, npt.NDArray[np.intp]]:
         table = self.state.table
-        live = self.live_columns(table)
-        return table, live, chosen(listing, {**table.columns, **live.columns, **live.power}, table.by_serial)
+        live = live_columns(table, None, self._live, self._sessions, self.gaps, self._now_us())
+        return table, live, chosen(listing, {**table.columns, **live.all}, table.by_serial)
 
     def _on_change(self, change: Change) -> None:
         # Called in whatever thread changed the registry.
@@ -183,26 +191,26 @@ class Fleet:
             self._loop.call_soon_threadsafe(self.ask)
 
     def _take(self, changed: _Changed) -> None:
+        builder, texts = self._builder, self._texts
+        serials: Sequence[str] = sorted(changed.serials)
+        sites: Sequence[int] = sorted(changed.sites)
         if changed.everything:
-            self._builder = FleetTableBuilder(self._find_slot)
-            self._texts = SearchTexts()
-            serials: Sequence[str] = self._rows.serials()
-            sites: Sequence[int] = self._rows.site_ids()
-        else:
-            serials, sites = sorted(changed.serials), sorted(changed.sites)
+            # Anew, and beside the old ones: a reading that fails half way leaves those as they are.
+            builder, texts = FleetTableBuilder(self._find_slot), SearchTexts()
+            serials, sites = self._rows.serials(), self._rows.site_ids()
         for begin in range(0, len(serials), _AT_ONCE):
             modules = self._rows.modules(serials[begin : begin + _AT_ONCE])
-            self._texts.put_modules(modules, self._builder.put(modules))
+            texts.put_modules(modules, builder.put(modules))
             time.sleep(_PAUSE_S)
         for begin in range(0, len(sites), _AT_ONCE):
             wanted = sites[begin : begin + _AT_ONCE]
             found = self._rows.sites(wanted)
-            self._texts.drop_sites(set(wanted) - {site.id for site in found})
-            self._texts.put_sites(found)
+            texts.drop_sites(set(wanted) - {site.id for site in found})
+            texts.put_sites(found)
             time.sleep(_PAUSE_S)
+        self._builder, self._texts = builder, texts
         self.state = self._publish()
 
     def _publish(self) -> FleetState:
         table = self._builder.table()
         return FleetState(table, self._texts.index(table))
-

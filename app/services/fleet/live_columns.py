@@ -53,7 +53,7 @@ class _Look:
 class UsualGaps:
     """The time between two readings of each slot of late: the mean over the last half minute.
 
-    The mean stands for the median that the rule of `Verdict.LATE` means: it needs two numbers per module, not a history.
+    The mean stands for the median that the rule of `Verdict.LATE` names: two numbers per module, not a history.
     """
 
     def __init__(self, live: LiveState) -> None:
@@ -85,16 +85,21 @@ class UsualGaps:
 class LiveColumns:
     """The columns of one table at one instant."""
 
-    columns: Mapping[str, FleetColumn]
-    power: Mapping[str, FleetColumn]
+    all: Mapping[str, FleetColumn]
     state: npt.NDArray[np.int8]
 
 
 def live_columns(
-    table: FleetTable, live: LiveState, sessions: OpenSessions, gaps: UsualGaps, now_us: int
+    table: FleetTable,
+    rows: npt.NDArray[np.intp] | None,
+    live: LiveState,
+    sessions: OpenSessions,
+    gaps: UsualGaps,
+    now_us: int,
 ) -> LiveColumns:
-    """The live columns of a table. Any thread: what ingest writes meanwhile is taken or not, per value."""
-    slots = table.slots
+    """The live columns of a table, or of some of its rows. Any thread: what ingest writes meanwhile is in it or not."""
+    every = slice(None) if rows is None else rows
+    slots = table.slots[every]
     size = int(slots.max()) + 1 if len(slots) else 0
     arrival_us = _at(live.arrival_us, slots, 0)
     received = _at(live.received, slots, 0)
@@ -103,13 +108,13 @@ def live_columns(
     connected = _at(sessions.open_now(size), slots, 0).astype(np.bool_)
     never = arrival_us == 0
     age_us = np.where(never, UNKNOWN, np.maximum(0, now_us - arrival_us))
-    period_ms = table.numbers["period_ms"].astype(np.int64)
-    period_us = np.maximum(period_ms, 0) * 1000
-    heard = ~never | _at(sessions.heard(size), slots, 0).astype(np.bool_) | (table.numbers["last_used_us"] > 0)  # type: ignore[operator]
+    period_us = np.maximum(table.numbers["period_ms"][every], 0) * 1000
+    used = table.numbers["last_used_us"][every] > 0
+    heard = ~never | used | _at(sessions.heard(size), slots, 0).astype(np.bool_)
     state = liveness(
         heard=heard,
         session_open=connected,
-        sessionless=table.sessionless,
+        sessionless=table.sessionless[every],
         age_us=age_us,
         period_us=period_us,
         gap_us=gaps.gap_us(slots, received, arrival_us, period_us),
@@ -126,8 +131,6 @@ def live_columns(
             "rssi_dbm": NumberColumn(rssi, rssi == 0),
             "frame_gap_ms": NumberColumn(frame_gap, frame_gap == UNKNOWN),
             "received": NumberColumn(received),
-        },
-        {
             "power": NumberColumn(np.round(power, 1), no_power),
             "power_kind": WordColumn(
                 np.where(no_power, -1, kinds), POWER_KINDS, np.array([0, 2, 1], np.int32), ("", "VA", "W")

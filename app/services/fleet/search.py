@@ -78,7 +78,7 @@ class SearchIndex:
         table = self.table
         if owner >= 0:
             if owner < len(table):
-                site = int(table.numbers["site_id"][owner])  # type: ignore[call-overload]
+                site = int(table.numbers["site_id"][owner])
                 yield Hit(attribute, fit, table.serial(owner), site if site > 0 else None)
             return
         rows = table.rows_of_site(-owner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ class FleetTable:
     serials: npt.NDArray[np.bytes_]
     by_serial: npt.NDArray[np.intp]
     slots: npt.NDArray[np.int64]
-    numbers: Mapping[str, npt.NDArray[np.generic]]
+    numbers: Mapping[str, npt.NDArray[Any]]
     city: WordColumn
     tags: SetColumn
     # Neither connects by itself: a meter on a serial port, a foreign device.
@@ -158,5 +159,5 @@ class FleetTableBuilder:
         self._numbers = {name: grown(column, capacity) for name, column in self._numbers.items()}
 
 
-def _known(numbers: npt.NDArray[np.generic]) -> NumberColumn:
+def _known(numbers: npt.NDArray[Any]) -> NumberColumn:
     return NumberColumn(numbers, numbers == _UNKNOWN)

@@ -1,4 +1,4 @@
-"""Many short texts in one block of bytes, found by a part of them in milliseconds and without holding the interpreter."""
+"""Many short texts in one block of bytes, found by a part of them in milliseconds, beside the interpreter."""
 
 from __future__ import annotations
 

@@ -86,7 +86,10 @@ class Admission:
             self._register(connection, serials, site_of, Template(period_ms=period_ms, level=level), now_us)
             given = provisioning.give_credentials(connection, serials, now_us)
             _describe(connection, modules)
-            deeds = [Deed(actor, "site.create", f"site:{number}", None, {"city": site.city}) for site, number in zip(new, numbers, strict=True)]
+            deeds = [
+                Deed(actor, "site.create", f"site:{number}", None, {"city": site.city})
+                for site, number in zip(new, numbers, strict=True)
+            ]
             deeds += [
                 Deed(actor, "module.create", f"module:{serial}", None, {"site": site_of.get(serial)})
                 for serial in serials
@@ -128,7 +131,9 @@ def _describe(connection: Connection, modules: Sequence[NewModule]) -> None:
     if tags:
         connection.execute(sa.insert(table(ModuleTag)), tags)
     columns = table(Module).c
-    statement = sa.update(table(Module)).where(columns.id == sa.bindparam("of_id")).values(note=sa.bindparam("new_note"))
+    statement = (
+        sa.update(table(Module)).where(columns.id == sa.bindparam("of_id")).values(note=sa.bindparam("new_note"))
+    )
     notes = [{"of_id": ids[module.serial], "new_note": module.note} for module in modules if module.note]
     if notes:
         connection.execute(statement, notes)

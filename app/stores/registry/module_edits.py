@@ -216,9 +216,7 @@ def _act(connection: Connection, ids: Sequence[int], action: BulkAction, tag: st
             connection.execute(sa.delete(ModuleTag).where(ModuleTag.module_id.in_(ids), ModuleTag.tag == tag))
         case BulkAction.BLOCK | BulkAction.UNBLOCK:
             blocked_us = now_us if action is BulkAction.BLOCK else None
-            connection.execute(
-                sa.update(Credential).where(Credential.module_id.in_(ids)).values(blocked_us=blocked_us)
-            )
+            connection.execute(sa.update(Credential).where(Credential.module_id.in_(ids)).values(blocked_us=blocked_us))
     if tag is not None:
         raised = {"version": Module.version + 1}
         connection.execute(sa.update(Module).where(Module.id.in_(ids)).values(raised))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -44,6 +45,23 @@ class CurrentSupply:
     level: CollectionLevel
 
 
+_SUPPLIES = (
+    sa.select(
+        Module.serial,
+        Channel.number,
+        Module.meter_serial,
+        Pairing.site_id,
+        Pairing.meter_serial,
+        Key.holder_token,
+        Key.collection_level,
+    )
+    .join_from(Channel, Module)
+    .join(Key, sa.and_(Key.channel_id == Channel.id, Key.to_us.is_(None)))
+    .join(Pairing, Pairing.id == Key.pairing_id, isouter=True)
+    .order_by(Channel.number)
+)
+
+
 class PairingEdits:
     """Every method blocks. Each raises UnknownNameError; those that change, RefusedChangeError."""
 
@@ -63,9 +81,7 @@ class PairingEdits:
     def pairings(self, serial: str) -> list[PairingFile]:
         """The pairings of every channel, oldest first."""
         query = (
-            sa.select(
-                Channel.number, Pairing.site_id, Site.city, Pairing.meter_serial, Pairing.from_us, Pairing.to_us
-            )
+            sa.select(Channel.number, Pairing.site_id, Site.city, Pairing.meter_serial, Pairing.from_us, Pairing.to_us)
             .join_from(Pairing, Channel)
             .join(Site, Site.id == Pairing.site_id)
             .join(Module, Module.id == Channel.module_id)
@@ -78,24 +94,18 @@ class PairingEdits:
 
     def supplies(self, serial: str) -> list[CurrentSupply]:
         """Whose the readings of each channel are now."""
-        query = (
-            sa.select(
-                Channel.number,
-                Module.meter_serial,
-                Pairing.site_id,
-                Pairing.meter_serial,
-                Key.holder_token,
-                Key.collection_level,
-            )
-            .join_from(Channel, Module)
-            .join(Key, sa.and_(Key.channel_id == Channel.id, Key.to_us.is_(None)))
-            .join(Pairing, Pairing.id == Key.pairing_id, isouter=True)
-            .where(Module.serial == serial)
-            .order_by(Channel.number)
-        )
         with self._registry.reading() as connection:
             _check_module(connection, serial)
-            return [CurrentSupply(*row[:5], CollectionLevel(row[5])) for row in connection.execute(query)]
+            return [_supply(row) for _serial, *row in connection.execute(_SUPPLIES.where(Module.serial == serial))]
+
+    def supplies_of_many(self, serials: Sequence[str]) -> dict[str, CurrentSupply]:
+        """The first channel's of those that are registered of a few hundred modules at most."""
+        query = _SUPPLIES.where(Module.serial.in_(serials))
+        found: dict[str, CurrentSupply] = {}
+        with self._registry.reading() as connection:
+            for serial, *row in connection.execute(query):
+                found.setdefault(serial, _supply(row))
+        return found
 
     def pair(
         self, actor: str, serial: str, channel: int, at_us: int, paired: PairedAs, *, new_holder: bool = False
@@ -152,6 +162,10 @@ class PairingEdits:
 
     def _new_holder(self, connection: Connection) -> str:
         return supply.give_token(connection, self._token, self._now_us())
+
+
+def _supply(row: Sequence[Any]) -> CurrentSupply:
+    return CurrentSupply(*row[:5], CollectionLevel(row[5]))
 
 
 def _check_module(connection: Connection, serial: str) -> None:

@@ -123,7 +123,7 @@ def module_ids(connection: Connection, serials: Sequence[str]) -> dict[str, int]
 
 
 def check_serials(connection: Connection, serials: Sequence[str]) -> None:
-    """Raises OperatorInputError for a serial that can be none or is there twice, NameTakenError for those registered."""
+    """Raises OperatorInputError for what can be no serial or is there twice, NameTakenError for what is registered."""
     for serial in serials:
         if not is_serial(serial):
             raise OperatorInputError(f"{serial[:80]!r} can be no serial: 1 to 32 letters, digits, and _ . - inside")

@@ -96,7 +96,9 @@ class SiteEdits:
         with self._registry.writing() as connection:
             now_us = self._now_us()
             (number,) = places.add_sites(connection, [site], now_us)
-            record(connection, Deed(actor, "site.create", f"site:{number}", None, _told(dataclasses.asdict(site))), now_us)
+            record(
+                connection, Deed(actor, "site.create", f"site:{number}", None, _told(dataclasses.asdict(site))), now_us
+            )
             created = _one(connection, number)
         self._registry.tell(SitesChanged((number,)))
         return created

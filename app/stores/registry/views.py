@@ -45,7 +45,7 @@ class SavedViews:
 
     def visible(self, operator_id: int | None, page: str | None = None) -> list[ViewFile]:
         """An operator's own views and those shared, by page and name."""
-        query = _query(operator_id).where(sa.or_(_owned_by(operator_id), SavedView.shared))
+        query = _VIEWS.where(sa.or_(_owned_by(operator_id), SavedView.shared))
         if page is not None:
             query = query.where(SavedView.page == page)
         with self._registry.reading() as connection:
@@ -114,24 +114,23 @@ def _owned_by(operator_id: int | None) -> sa.ColumnElement[bool]:
     return SavedView.operator_id.is_(None) if operator_id is None else SavedView.operator_id == operator_id
 
 
-def _query(operator_id: int | None) -> sa.Select[Any]:
-    return sa.select(
-        SavedView.id,
-        SavedView.page,
-        SavedView.name,
-        SavedView.definition,
-        SavedView.shared,
-        SavedView.operator_id,
-        SavedView.version,
-        Operator.name.label("owner"),
-    ).join(Operator, Operator.id == SavedView.operator_id, isouter=True)
+_VIEWS = sa.select(
+    SavedView.id,
+    SavedView.page,
+    SavedView.name,
+    SavedView.definition,
+    SavedView.shared,
+    SavedView.operator_id,
+    SavedView.version,
+    Operator.name.label("owner"),
+).join(Operator, Operator.id == SavedView.operator_id, isouter=True)
 
 
 def _one(connection: Connection, operator_id: int | None, number: int) -> ViewFile:
     row = None
     if 0 < number < _LARGEST_ID:
         visible = sa.or_(_owned_by(operator_id), SavedView.shared)
-        row = connection.execute(_query(operator_id).where(SavedView.id == number, visible)).one_or_none()
+        row = connection.execute(_VIEWS.where(SavedView.id == number, visible)).one_or_none()
     if row is None:
         raise UnknownNameError("view", str(number)[:20])
     return _file(row, operator_id)
