@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +10,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.types import Message, Method, Scope
-from litestar.types.internal_types import PathParameterDefinition
+from litestar.types import Message, Scope
 
 from app.api.access import Gate
 from app.api.document import describe
@@ -60,14 +58,7 @@ def _document(version: str) -> OpenAPIConfig:
         path=ROOT,
         render_plugins=render_plugins(),
         use_handler_docstrings=True,
-        operation_id_creator=_operation_id,
     )
-
-
-def _operation_id(_handler: HTTPRouteHandler, method: Method, path: list[str | PathParameterDefinition]) -> str:
-    """`getV1ModulesSerial`: several methods of one path have names of their own."""
-    words = [part if isinstance(part, str) else part.name for part in path]
-    return method.lower() + "".join(word.title() for word in re.split(r"\W+", "/".join(words)) if word)
 
 
 def _check_version(request: Request[Any, Any, Any]) -> Response[bytes] | None:
