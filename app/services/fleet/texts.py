@@ -56,9 +56,9 @@ class Texts:
         needle = np.frombuffer(part.encode("utf-8", "replace"), np.uint8)
         positions = self._positions(needle)
         texts = np.searchsorted(self.starts, positions, side="right") - 1
-        # Positions ascend, so the first one of a text is its best.
-        texts, first = np.unique(texts, return_index=True)
-        positions = positions[first]
+        # Both ascend, so the first position within a text is its best.
+        first = np.flatnonzero(np.diff(texts, prepend=-1))
+        texts, positions = texts[first], positions[first]
         alive = self.holds[texts]
         texts, positions = texts[alive], positions[alive]
         at_start = positions == self.starts[texts]

@@ -37,13 +37,13 @@ class SiteFile:
     modules: int
 
 
-_paired = (
-    sa.select(Pairing.site_id, sa.func.count().label("modules"))
-    .where(Pairing.to_us.is_(None))
-    .group_by(Pairing.site_id)
-    .subquery()
+_modules = (
+    sa.select(sa.func.count())
+    .select_from(Pairing)
+    .where(Pairing.site_id == Site.id, Pairing.to_us.is_(None))
+    .correlate(Site)
+    .scalar_subquery()
 )
-_modules = sa.func.coalesce(_paired.c.modules, 0)
 _COLUMNS: Mapping[str, Any] = {
     "id": Site.id,
     "city": Site.city,
@@ -55,9 +55,7 @@ _COLUMNS: Mapping[str, Any] = {
     "version": Site.version,
     "modules": _modules,
 }
-_FIELDS = sa.select(*(column.label(name) for name, column in _COLUMNS.items())).join(
-    _paired, _paired.c.site_id == Site.id, isouter=True
-)
+_FIELDS = sa.select(*(column.label(name) for name, column in _COLUMNS.items()))
 
 
 class SiteEdits:
@@ -75,10 +73,10 @@ class SiteEdits:
             column = _COLUMNS[wanted.column]
             order += [column.is_(None), column.desc() if wanted.descending else column]
         query = _FIELDS.where(*conditions).order_by(*order, Site.id).offset(listing.offset).limit(listing.limit)
-        counted = _FIELDS.where(*conditions).subquery()
+        counted = sa.select(sa.func.count()).select_from(Site).where(*conditions)
         with self._registry.reading() as connection:
             rows = [SiteFile(*row) for row in connection.execute(query)]
-            total = connection.execute(sa.select(sa.func.count()).select_from(counted)).scalar_one()
+            total = connection.execute(counted).scalar_one()
         return Found(rows, total, listing.offset, listing.limit)
 
     def one(self, number: int) -> SiteFile:
