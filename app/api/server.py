@@ -36,8 +36,8 @@ class ApiServer:
             raise EnvironmentFault(
                 f"the API can not listen on {self._host} port {self._port}: {error.strerror}; choose with --api-port"
             ) from error
-        # Accepted sockets inherit it. asyncio leaves it unset for a socket without a protocol number, as this one; then a
-        # small answer, written as head and body, waits 40 ms for the client's acknowledgement.
+        # Accepted sockets inherit it. asyncio leaves it unset for a socket without a protocol number, as this one: then
+        # a small answer, written as head and body, waits 40 ms for the client's acknowledgement.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._task = asyncio.create_task(self._server.serve([self._socket]), name="api")
         self._task.add_done_callback(_tell_failure)

@@ -159,6 +159,5 @@ async def measure(count: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as made:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(measure(int(sys.argv[1]), Path(made)))
+    with tempfile.TemporaryDirectory() as made, asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(measure(int(sys.argv[1]), Path(made)))

@@ -83,7 +83,7 @@ def module_routes(fleet: Fleet, operations: FleetOperations, sites: SiteEdits, g
         """The modules, by serial unless `sort` says otherwise; with how each is doing now."""
         found = fleet.select(listing)
         rows = zip(*(found.values(name) for name in _ROW), strict=True)
-        return Page([ModuleRow(*row) for row in rows], found.total, listing.offset, listing.limit)  # type: ignore[arg-type]
+        return Page([ModuleRow(*row) for row in rows], found.total, listing.offset, listing.limit)
 
     @reading(
         "/v1/modules/power",
@@ -94,7 +94,7 @@ def module_routes(fleet: Fleet, operations: FleetOperations, sites: SiteEdits, g
     def power(request: ApiRequest, listing: NamedDependency[Listing]) -> Page[ModulePower]:
         """Power now of modules, W or VA as each meter gives it; takes the list's columns, and power and power_kind."""
         found = fleet.select(listing)
-        rows = [ModulePower(*row) for row in zip(*(found.values(name) for name in _POWER), strict=True)]  # type: ignore[arg-type]
+        rows = [ModulePower(*row) for row in zip(*(found.values(name) for name in _POWER), strict=True)]
         gate.saw(request, [f"module:{row.serial}" for row in rows])
         return Page(rows, found.total, listing.offset, listing.limit)
 
@@ -122,10 +122,10 @@ def module_routes(fleet: Fleet, operations: FleetOperations, sites: SiteEdits, g
                     supply.holder,
                     supply.level.name.lower(),  # type: ignore[arg-type]
                     supply.site_id,
-                    place and place.city,
-                    place and place.street,
-                    place and place.postcode,
-                    place and place.delivery_point,
+                    place.city if place else None,
+                    place.street if place else None,
+                    place.postcode if place else None,
+                    place.delivery_point if place else None,
                 )
             )
         gate.saw(request, [f"module:{serial}", *(f"site:{number}" for number in places)])
@@ -189,7 +189,7 @@ def _live(fleet: Fleet, serial: str) -> LiveNow | None:
     found = fleet.select_serials([serial])
     if not found.total:
         return None
-    return LiveNow(*(found.values(name)[0] for name in _LIVE))  # type: ignore[arg-type]
+    return LiveNow(*(found.values(name)[0] for name in _LIVE))
 
 
 def _hits(fleet: Fleet, operations: FleetOperations, sites: SiteEdits, hits: Any) -> list[SearchHit]:
@@ -207,14 +207,14 @@ def _hits(fleet: Fleet, operations: FleetOperations, sites: SiteEdits, hits: Any
                 hit.attribute.name.lower(),
                 hit.fit.name.lower(),
                 hit.serial,
-                states.get(hit.serial),  # type: ignore[arg-type]
+                states.get(hit.serial),
                 hit.site_id,
-                place and place.city,
-                place and place.street,
-                place and place.postcode,
-                place and place.delivery_point,
-                supply and (supply.meter_serial or supply.module_meter_serial),
-                supply and supply.holder,
+                place.city if place else None,
+                place.street if place else None,
+                place.postcode if place else None,
+                place.delivery_point if place else None,
+                (supply.meter_serial or supply.module_meter_serial) if supply else None,
+                supply.holder if supply else None,
             )
         )
     return found

@@ -52,7 +52,7 @@ class NumberColumn:
         """Which rows meet a condition."""
         numbers, value = self._numbers, condition.value
         if condition.comparison is Comparison.UNEQUAL:
-            return (numbers != value) | self._unknown
+            return np.asarray((numbers != value) | self._unknown, np.bool_)
         if condition.comparison is Comparison.EQUAL:
             found = numbers == value
         elif condition.comparison is Comparison.AMONG:
@@ -124,7 +124,7 @@ class WordColumn:
         # One look per word, one more for unknown: code -1 is the last.
         wanted = np.zeros(len(self.words) + 1, np.bool_)
         wanted[:-1] = self.wanted(condition)
-        return wanted[self.codes]
+        return np.asarray(wanted[self.codes])
 
     def wanted(self, condition: Condition) -> Bools:
         """Which words meet a condition of HAS or of order."""
@@ -134,8 +134,8 @@ class WordColumn:
         right = condition.comparison in {Comparison.AT_MOST, Comparison.MORE}
         edge = (bisect.bisect_right if right else bisect.bisect_left)(self._ordered, condition.value)
         if condition.comparison in {Comparison.LESS, Comparison.AT_MOST}:
-            return self._ranks < edge
-        return self._ranks >= edge
+            return np.asarray(self._ranks < edge)
+        return np.asarray(self._ranks >= edge)
 
     def keys(self, rows: Rows) -> tuple[npt.NDArray[Any], Bools]:
         """What orders these rows, and which of them are unknown."""
@@ -212,7 +212,7 @@ class SetColumn:
             case _:
                 raise OperatorInputError(f"{condition.column} has no order: it takes eq, ne, has and in")
         # One more for the places that are not filled: code -1 is the last.
-        found = np.append(wanted, np.False_)[self._codes].any(axis=1)
+        found = np.asarray(np.append(wanted, np.False_)[self._codes].any(axis=1), np.bool_)
         return ~found if condition.comparison is Comparison.UNEQUAL else found
 
     def counts(self) -> dict[str, int]:

@@ -100,7 +100,7 @@ class FleetTableBuilder:
         tags = SetColumn(self._tags[:count].copy(), WordColumn(none, *self._vocabularies["tags"].words()))
         module_kind = [word == "module" for word in words["kind"].words]
         columns: dict[str, FleetColumn] = {
-            "serial": NameColumn(serials, np.strings.lower(serials), self._ranks),
+            "serial": NameColumn(serials, np.strings.lower(serials).astype(serials.dtype), self._ranks),
             **words,
             "tags": tags,
             "period_ms": _known(numbers["period_ms"]),

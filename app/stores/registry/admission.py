@@ -62,7 +62,7 @@ class Admission:
             for part in chunks(delivery_points):
                 query = sa.select(Site.delivery_point, Site.id).where(Site.delivery_point.in_(part)).order_by(Site.id)
                 for point, number in connection.execute(query):
-                    found.setdefault(point, []).append(number)
+                    found.setdefault(str(point), []).append(number)
         return found
 
     def admit(

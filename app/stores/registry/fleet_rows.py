@@ -150,7 +150,7 @@ def _modules(connection: Connection, serials: Sequence[str]) -> list[FleetRow]:
     return found
 
 
-def _by_module(connection: Connection, query: sa.Select[Any]) -> dict[int, list[Any]]:
+def _by_module(connection: Connection, query: sa.Select[Any, *tuple[Any, ...]]) -> dict[int, list[Any]]:
     found: dict[int, list[Any]] = {}
     for module, *rest in connection.execute(query):
         found.setdefault(module, []).append(rest)

@@ -165,7 +165,8 @@ class PairingEdits:
 
 
 def _supply(row: Sequence[Any]) -> CurrentSupply:
-    return CurrentSupply(*row[:5], CollectionLevel(row[5]))
+    channel, module_meter, site_id, meter, holder, level = row
+    return CurrentSupply(channel, module_meter, site_id, meter, holder, CollectionLevel(level))
 
 
 def _check_module(connection: Connection, serial: str) -> None:
