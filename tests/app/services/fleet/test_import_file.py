@@ -70,7 +70,7 @@ def test_lines_of_one_delivery_point_share_a_site_and_a_registered_one_is_taken(
         ("serial\nno serial\n", [(2, "serial")]),
         ("serial\nWD1\nWD2\nWD1\n", [(4, "serial")]),
         ("serial\nOLD\n", [(2, "serial")]),
-        ("serial\n\n\n,\n", [(4, "")]),
+        ("serial\n\n\nWD1,\n", [(4, "")]),
         ("serial,city\nWD1\n", [(2, "")]),
         ("serial,city\nWD1,Lyon,x\n", [(2, "")]),
         ("serial,street\nWD1,12 rue X\n", [(2, "city")]),
