@@ -103,6 +103,11 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
         else:
             problem = Problem(_name(title), title, status, error.detail, errors=_places(error.extra))
         headers |= dict(error.headers or {})
+    elif isinstance(error, RecursionError):
+        # A body that is nested a thousand deep: msgspec tells of it so.
+        status = 400
+        log.warning("%s %s is nested too deeply", request.method, request.url.path, exc_info=error)
+        problem = Problem(_name(_TITLES[status]), _TITLES[status], status, "the request is nested too deeply")
     else:
         status = 500
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)

@@ -8,10 +8,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.protocol.api.common import TimeUs
-from app.protocol.api.texts import City, DeliveryPoint, Postcode, Street, Zone
+from app.protocol.api.texts import LINE, City, DeliveryPoint, Postcode, Street, Zone
 
 Page = Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[a-z][a-z0-9_.\-]*$", examples=["modules"])]
-ViewName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+ViewName = Annotated[str, Meta(min_length=1, max_length=100, pattern=LINE)]
 Definition = Annotated[
     dict[Annotated[str, Meta(max_length=100)], Any],
     Meta(

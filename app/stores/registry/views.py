@@ -19,6 +19,8 @@ from app.stores.registry.registry import Registry, wall_clock_us
 # Of one owner; a person has a dozen.
 MOST_VIEWS = 200
 MOST_DEFINITION_BYTES = 20_000
+# What is nested deeper could be stored, and then break every list that it is in.
+MOST_LEVELS = 20
 _LARGEST_ID = 2**62
 
 
@@ -163,10 +165,17 @@ def _check_name(connection: Connection, operator_id: int | None, page: str, name
 
 
 def _json(definition: Any) -> str:
+    if _is_deeper(definition, MOST_LEVELS):
+        raise OperatorInputError(f"the definition of a view has at most {MOST_LEVELS} levels")
     text = msgspec.json.encode(definition)
     if len(text) > MOST_DEFINITION_BYTES:
         raise OperatorInputError(f"the definition of a view has at most {MOST_DEFINITION_BYTES} bytes")
     return text.decode()
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(one, levels - 1) for one in inside)
 
 
 def _told(view: ViewFile) -> dict[str, Any]:

@@ -105,6 +105,7 @@ async def test_a_site_that_is_not_there(client, number):
         {"city": ""},
         {"city": "x" * 101},
         {"city": "Ly\x00on"},
+        {"city": "Lyon\n"},
         {"city": "Lyon", "zone": "Mars/Olympus"},
         {"city": "Lyon", "zone": "../etc/passwd"},
         {"city": "Lyon", "zone": "Europe"},
@@ -131,6 +132,10 @@ async def test_readings_of_a_site_that_moved_count_for_its_new_city(trial, clien
 
 
 # Views
+
+
+def nested(levels: int) -> list:
+    return [nested(levels - 1)] if levels else []
 
 
 @pytest.fixture
@@ -194,11 +199,21 @@ async def test_a_view_is_saved_shared_and_removed(people):
         ({"page": "modules", "name": "a\x00", "definition": {}}, 400),
         ({"page": "modules", "name": "A", "definition": []}, 400),
         ({"page": "modules", "name": "A", "definition": {"x": "y" * 20_000}}, 422),
+        ({"page": "modules", "name": "A", "definition": {"x": nested(30)}}, 422),
+        ({"page": "modules", "name": "A", "definition": {"x": nested(900)}}, 422),
     ],
 )
 async def test_a_view_that_can_not_be(people, body, status):
     assert (await people[0].post("/v1/views", json=body)).status_code == status
     assert (await people[0].get("/v1/views")).json() == []
+
+
+async def test_a_body_that_is_nested_without_end_is_refused(people):
+    body = '{"page": "modules", "name": "A", "definition": {"x": ' + "[" * 50_000 + "]" * 50_000 + "}}"
+
+    answer = await people[0].post("/v1/views", content=body, headers={"Content-Type": "application/json"})
+
+    assert (answer.status_code, answer.json()["detail"]) == (400, "the request is nested too deeply")
 
 
 async def test_an_api_token_has_no_views(trial):
