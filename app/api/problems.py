@@ -16,6 +16,7 @@ from app.domain.errors import (
     BugError,
     DeviceError,
     EnvironmentFault,
+    FileRefused,
     NotLoggedIn,
     OperatorInputError,
     TooManyAttempts,
@@ -87,7 +88,8 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
     headers = {}
     if isinstance(error, WattdeckError):
         status = status_of(error)
-        problem = Problem(_name(type(error).__name__), _TITLES[status], status, error.text())
+        places = [dict(place) for place in error.places] if isinstance(error, FileRefused) else []
+        problem = Problem(_name(type(error).__name__), _TITLES[status], status, error.text(), places)
         if isinstance(error, TooManyAttempts):
             headers["Retry-After"] = str(error.wait_s)
         if status >= 500:
@@ -101,6 +103,11 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
         else:
             problem = Problem(_name(title), title, status, error.detail, errors=_places(error.extra))
         headers |= dict(error.headers or {})
+    elif isinstance(error, RecursionError):
+        # A body that is nested a thousand deep: msgspec tells of it so.
+        status = 400
+        log.warning("%s %s is nested too deeply", request.method, request.url.path, exc_info=error)
+        problem = Problem(_name(_TITLES[status]), _TITLES[status], status, "the request is nested too deeply")
     else:
         status = 500
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)

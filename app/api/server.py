@@ -90,6 +90,9 @@ class ApiServer:
                 f"the API is not served without TLS on {address[0]}, which other machines reach: "
                 "set listen.api_host to 127.0.0.1, or listen.api_tls to always"
             )
+        # Accepted sockets inherit it. asyncio leaves it unset for a socket without a protocol number, as this one: then
+        # a small answer, written as head and body, waits 40 ms for the client's acknowledgement.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._task = asyncio.create_task(self._server.serve([listening]), name="api")
         self._task.add_done_callback(_tell_failure)
         return address

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 
 class WattdeckError(Exception):
     """Root of our errors: facts are attributes of the subclass, which makes its sentence once, in its constructor."""
@@ -13,6 +15,14 @@ class WattdeckError(Exception):
 
 class OperatorInputError(WattdeckError):
     """Somebody asked for what can not be: a bad setting, an unknown serial, a file of the wrong kind."""
+
+
+class FileRefused(OperatorInputError):
+    """A file holds mistakes; `places` says which and where (line, column, message). Nothing was changed."""
+
+    def __init__(self, places: Sequence[Mapping[str, str | int]]) -> None:
+        self.places = places
+        super().__init__(f"the file has {len(places)} mistakes; nothing was changed")
 
 
 class DeviceError(WattdeckError):

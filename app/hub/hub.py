@@ -31,6 +31,7 @@ from app.ingest.quarantine import Quarantine
 from app.ingest.stamping import TimeLimits
 from app.ingest.tail import Tail
 from app.sources.mqtt import MqttSource
+from app.sources.sessions import Sessions
 from app.stores.failpoints import FailPoints
 from app.stores.journal.journal import Journal
 from app.stores.registry.registry import Registry
@@ -109,6 +110,10 @@ async def running_hub(
             adopt=roster.adopt if _adopts(settings) else None,
         )
         roster.on_adopted.append(source.adopted)
+        sessions = Sessions(modules.slot)
+        source.on_connected.append(sessions.opened)
+        source.on_disconnected.append(sessions.closed)
+        roster.on_adopted.append(sessions.adopted)
         credentials = CredentialFollower(registry, allow_anonymous=settings.broker.allow_anonymous)
         engine = build_engine(settings, directory, credentials.authenticator, source)
         credentials.follow(engine)
@@ -151,6 +156,7 @@ async def running_hub(
             credentials,
             modules,
             live,
+            sessions,
             ingest,
             quarantine,
             store,
@@ -166,6 +172,7 @@ async def running_hub(
             roster.reload()
             credentials.reload()
             platform.people.reload()
+            platform.fleet.reload()
 
         addresses = {**engine.addresses(), "api": platform.api_address}
         yield RunningHub(addresses, statistics.now, reload, supervisor.failure, platform)

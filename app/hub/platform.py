@@ -24,6 +24,7 @@ from app.hub.api_wiring import serve_api
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.doctor.examination import doctor_of_hub
+from app.hub.fleet_wiring import FleetParts, NoEvents, start_fleet
 from app.hub.people_wiring import People, start_people
 from app.hub.roster import Roster
 from app.hub.statistics import Statistics
@@ -35,11 +36,13 @@ from app.ingest.ingest import Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
 from app.protocol.hub_file import ApiFacts
+from app.services.fleet.fleet import Fleet
 from app.services.group_power import GroupPower
 from app.services.people.parents_grant import ParentsGrant
 from app.services.people.tokens import TokenTable
 from app.services.readings import Readings
 from app.sources.mqtt import MqttSource
+from app.sources.sessions import Sessions
 from app.stores.registry.registry import Registry
 from app.stores.series.interface import SeriesStore
 from broker.engine import Engine
@@ -61,6 +64,7 @@ class DataPath:
     credentials: CredentialFollower
     modules: ModuleDirectory
     live: LiveState
+    sessions: Sessions
     ingest: Ingest
     quarantine: Quarantine
     store: SeriesStore
@@ -85,6 +89,7 @@ class Platform:
     # Set when somebody who may has asked over the API for the hub's end.
     stop_asked: asyncio.Event
     people: People
+    fleet: Fleet
 
 
 async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Platform:
@@ -98,6 +103,9 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     counters = ApiCounters()
     path.statistics.add("api", counters.now)
 
+    parts = FleetParts(path.registry, path.modules, path.roster, path.live, path.sessions, path.supervisor)
+    fleet, fleet_routes = await start_fleet(parts, NoEvents(), gate, wall_clock_us)
+
     routes: list[HTTPRouteHandler] = [
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
@@ -105,8 +113,9 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *doctor_routes(doctor_of_hub(path.directory, path.settings, path.statistics.now).examine),
         *metrics_routes(VERSION, path.statistics.now, is_open=path.settings.api.metrics_open),
         *people.routes(),
+        *fleet_routes,
     ]
     app = make_app(VERSION, gate, routes)
     api = await serve_api(app, path.settings, path.directory.tls, counters)
     stack.push_async_callback(api.server.stop)
-    return Platform(api.address, api.facts, tokens, gate, app, parents_grant, stop.asked, people)
+    return Platform(api.address, api.facts, tokens, gate, app, parents_grant, stop.asked, people, fleet)

@@ -13,7 +13,7 @@ from app.hub.catching_up import CatchingUp
 from app.hub.registry_facts import RegistryFacts
 from app.ingest.directory import ModuleDirectory, ModuleEntry
 from app.stores.registry.provisioning import Template
-from app.stores.registry.records import Change, ModulesChanged
+from app.stores.registry.records import Change, ModulesChanged, SitesChanged
 from app.stores.registry.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class Roster:
         self._wanted: dict[str, Template] = {}
         self._changed: set[str] = set()
         self._reload = False
+        self._moved = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._catching_up = CatchingUp(
             "roster",
@@ -56,7 +57,7 @@ class Roster:
 
     def load(self) -> None:
         """Read everything; blocks, so before the loop serves anybody."""
-        found = self._read({}, None)
+        found = self._read({}, None, moved_sites=True)
         self.facts = found.facts
         self._directory.put(found.entries)
 
@@ -87,21 +88,30 @@ class Roster:
         # Called in whatever thread changed the registry.
         if isinstance(change, ModulesChanged) and self._loop is not None:
             self._loop.call_soon_threadsafe(self._note_changed, change.serials)
+        if isinstance(change, SitesChanged) and change.moved and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._note_moved)
 
     def _note_changed(self, serials: Sequence[str]) -> None:
         self._changed.update(serials)
+        self._catching_up.ask()
+
+    def _note_moved(self) -> None:
+        self._moved = True
         self._catching_up.ask()
 
     async def _catch_up(self) -> None:
         wanted, self._wanted = self._wanted, {}
         changed, self._changed = self._changed, set()
         everything, self._reload = self._reload, False
+        moved, self._moved = self._moved, False
         try:
-            found = await asyncio.to_thread(self._read, wanted, None if everything else sorted(changed | set(wanted)))
+            some = None if everything else sorted(changed | set(wanted))
+            found = await asyncio.to_thread(self._read, wanted, some, moved_sites=moved or everything)
         except BaseException:
             self._wanted = wanted | self._wanted
             self._changed |= changed
             self._reload |= everything
+            self._moved |= moved
             raise
         # The facts first: a key has its place and period before its first reading can be stored.
         self.facts = found.facts
@@ -111,7 +121,7 @@ class Roster:
         for tell in self.on_adopted:
             tell()
 
-    def _read(self, wanted: Mapping[str, Template], changed: Sequence[str] | None) -> _Found:
+    def _read(self, wanted: Mapping[str, Template], changed: Sequence[str] | None, *, moved_sites: bool) -> _Found:
         """Register what is wanted, then compare the changed modules (None: all) with what we know."""
         for template in set(wanted.values()):
             serials = sorted(serial for serial, chosen in wanted.items() if chosen == template)
@@ -124,8 +134,8 @@ class Roster:
         # A module whose every key was erased is known all the same: its readings have a reason to be refused.
         supply = {serial: periods.get((serial, FIRST_CHANNEL), _NO_PERIODS) for serial in periods_ms}
         moved = [serial for serial, found in supply.items() if before.supply.get(serial) != found]
-        # A key gets its place with its period: where no period changed, as with births, no place did.
-        places = self._registry.places() if moved or changed is None else before.places
+        # A key gets its place with its period: where no period changed and no site moved, as with births, no place did.
+        places = self._registry.places() if moved or moved_sites else before.places
         facts = before.with_changes(periods_ms, supply, places)
         if facts.places is not before.places:
             known = set(moved)

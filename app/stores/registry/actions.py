@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from app.stores.registry.models import Action
+from app.stores.registry.models import Action, table
 
 Facts = Mapping[str, Any]
 
@@ -31,15 +31,26 @@ class Deed:
 
 def record(connection: Connection, deed: Deed, at_us: int) -> None:
     """Write a change down, within its transaction."""
+    record_many(connection, [deed], at_us)
+
+
+def record_many(connection: Connection, deeds: Sequence[Deed], at_us: int) -> None:
+    """Write down what was changed together."""
+    if not deeds:
+        return
     connection.execute(
-        sa.insert(Action).values(
-            at_us=at_us,
-            actor=deed.actor,
-            what=deed.what,
-            subject=deed.subject,
-            before=_json(deed.before),
-            after=_json(deed.after),
-        )
+        sa.insert(table(Action)),
+        [
+            {
+                "at_us": at_us,
+                "actor": deed.actor,
+                "what": deed.what,
+                "subject": deed.subject,
+                "before": _json(deed.before),
+                "after": _json(deed.after),
+            }
+            for deed in deeds
+        ],
     )
 
 

@@ -270,7 +270,8 @@ class SavedView(Base):
     __table_args__ = (UniqueConstraint("operator_id", "page", "name"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    operator_id: Mapped[int] = mapped_column(ForeignKey("operators.id", ondelete="CASCADE"))
+    # Null: of the console that started the hub, which is no operator.
+    operator_id: Mapped[int | None] = mapped_column(ForeignKey("operators.id", ondelete="CASCADE"))
     page: Mapped[str] = mapped_column(String(40))
     name: Mapped[str] = mapped_column(String(100))
     # JSON, the console's to understand.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -85,14 +85,10 @@ def set_collection(connection: Connection, serial: str, collection: Collection) 
 
 def add_sites(connection: Connection, new: Sequence[NewSite], now_us: int) -> list[int]:
     """Add sites; their numbers, in order. Raises OperatorInputError for an unknown time zone."""
-    for zone in {site.zone for site in new}:
-        try:
-            zoneinfo.ZoneInfo(zone)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise OperatorInputError(f"{zone[:64]!r} is no IANA time zone such as Europe/Paris") from error
+    check_zones({site.zone for site in new})
     if not new:
         return []
-    _number_cities(connection, {site.city for site in new})
+    number_cities(connection, {site.city for site in new})
     rows = [
         {
             "city": site.city,
@@ -108,7 +104,16 @@ def add_sites(connection: Connection, new: Sequence[NewSite], now_us: int) -> li
     return list(connection.execute(statement, rows).scalars())
 
 
-def _number_cities(connection: Connection, names: set[str]) -> None:
+def check_zones(zones: Iterable[str]) -> None:
+    """Raises OperatorInputError for what is no IANA time zone."""
+    for zone in zones:
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise OperatorInputError(f"{zone[:64]!r} is no IANA time zone such as Europe/Paris") from error
+
+
+def number_cities(connection: Connection, names: set[str]) -> None:
     """Give each city that has none its number. Few at a time: the cities of one call's sites."""
     known = set(connection.execute(sa.select(City.name)).scalars())
     fresh = sorted(names - known)

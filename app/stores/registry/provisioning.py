@@ -53,7 +53,7 @@ def register(connection: Connection, serials: Sequence[str], template: Template,
         NameTakenError: some exist.
         UnknownNameError: a site of the template does not exist.
     """
-    _check_serials(connection, serials)
+    check_serials(connection, serials)
     _check_sites(connection, template.sites)
     if not serials:
         return
@@ -122,7 +122,8 @@ def module_ids(connection: Connection, serials: Sequence[str]) -> dict[str, int]
     }
 
 
-def _check_serials(connection: Connection, serials: Sequence[str]) -> None:
+def check_serials(connection: Connection, serials: Sequence[str]) -> None:
+    """Raises OperatorInputError for what can be no serial or is there twice, NameTakenError for what is registered."""
     for serial in serials:
         if not is_serial(serial):
             raise OperatorInputError(f"{serial[:80]!r} can be no serial: 1 to 32 letters, digits, and _ . - inside")

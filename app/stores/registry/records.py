@@ -173,4 +173,12 @@ class ModulesChanged:
     serials: tuple[str, ...]
 
 
-Change = CredentialsChanged | ModulesChanged
+@dataclasses.dataclass(frozen=True, slots=True)
+class SitesChanged:
+    """These sites are new, changed or no more; `moved`: the city or time zone of one changed."""
+
+    numbers: tuple[int, ...]
+    moved: bool = False
+
+
+Change = CredentialsChanged | ModulesChanged | SitesChanged

@@ -36,6 +36,7 @@ from app.stores.registry.records import (
     Place,
     Provisioned,
     SiteRecord,
+    SitesChanged,
 )
 
 _log = logging.getLogger(__name__)
@@ -278,7 +279,9 @@ class Registry:
     def add_sites(self, sites: Sequence[NewSite]) -> list[int]:
         """Add sites; their numbers, in order. Raises OperatorInputError for an unknown time zone."""
         with self._writing() as connection:
-            return places.add_sites(connection, sites, self._now_us())
+            numbers = places.add_sites(connection, sites, self._now_us())
+        self._tell(SitesChanged(tuple(numbers)))
+        return numbers
 
     def sites(self) -> list[SiteRecord]:
         """Every site, by number."""

@@ -149,7 +149,7 @@ def upgrade() -> None:
     op.create_table(
         "saved_views",
         sa.Column("id", BIGINT, nullable=False),
-        sa.Column("operator_id", BIGINT, nullable=False),
+        sa.Column("operator_id", BIGINT, nullable=True),
         sa.Column("page", sa.String(length=40), nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("definition", sa.String(), nullable=False),

@@ -1,0 +1,69 @@
+"""Builds the fleet's services and their routes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+
+from litestar.handlers import HTTPRouteHandler
+
+from app.api.access import Gate
+from app.api.routes.module_admin import module_admin_routes
+from app.api.routes.modules import module_routes
+from app.api.routes.pairings import pairing_routes
+from app.api.routes.sites import site_routes
+from app.api.routes.views import view_routes
+from app.domain.events import Event, EventSink
+from app.hub.roster import Roster
+from app.hub.supervisor import Supervisor
+from app.ingest.directory import ModuleDirectory
+from app.ingest.live import LiveState
+from app.services.fleet.fleet import Fleet
+from app.services.fleet.operations import FleetOperations
+from app.sources.sessions import Sessions
+from app.stores.registry.fleet_rows import FleetRows
+from app.stores.registry.registry import Registry
+from app.stores.registry.site_edits import SiteEdits
+from app.stores.registry.views import SavedViews
+
+
+class NoEvents:
+    """Stands where the store of events will."""
+
+    def note(self, event: Event) -> None:
+        """Forget it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FleetParts:
+    """What of the data path the fleet's services stand on."""
+
+    registry: Registry
+    modules: ModuleDirectory
+    roster: Roster
+    live: LiveState
+    sessions: Sessions
+    supervisor: Supervisor
+
+
+async def start_fleet(
+    parts: FleetParts, events: EventSink, gate: Gate, now_us: Callable[[], int]
+) -> tuple[Fleet, list[HTTPRouteHandler]]:
+    """Read the fleet, follow its changes, and its routes."""
+    fleet = Fleet(FleetRows(parts.registry), parts.modules.slot, parts.live, parts.sessions, now_us=now_us)
+    # First followed, then read: a change in between is read twice, never missed.
+    fleet.follow(parts.registry.subscribe)
+    parts.roster.on_adopted.append(fleet.ask)
+    await asyncio.to_thread(fleet.load)
+    parts.supervisor.lasting("fleet table", fleet.run)
+    parts.supervisor.lasting("usual gaps", fleet.watch_gaps)
+    operations = FleetOperations(parts.registry, events, now_us=now_us)
+    sites = SiteEdits(parts.registry, now_us=now_us)
+    return fleet, [
+        *module_routes(fleet, operations, sites, gate),
+        *module_admin_routes(fleet, operations),
+        *pairing_routes(fleet, operations, gate),
+        *site_routes(sites, gate),
+        *view_routes(SavedViews(parts.registry, now_us=now_us)),
+    ]
