@@ -13,11 +13,13 @@ from litestar.handlers import HTTPRouteHandler
 from app.api.access import Gate
 from app.api.app import make_app
 from app.api.routes.readings import readings_routes
+from app.api.routes.commands import command_routes
 from app.api.routes.state import state_routes
 from app.api.server import ApiServer
 from app.domain.credentials import hash_secret
 from app.domain.people import ROLE_SCOPES, Principal, Role
 from app.domain.settings import Settings
+from app.hub.commands_wiring import NoEvents, start_commands
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.roster import Roster
@@ -84,9 +86,14 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     access_log = AccessLog()
     gate = Gate(tokens.principal_of, access_log, purpose_required=lambda: True)
 
+    commands = start_commands(
+        path.registry, path.source, path.engine, path.supervisor, path.statistics, NoEvents(), wall_clock_us
+    )
+
     routes: list[HTTPRouteHandler] = [
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
+        *command_routes(commands),
     ]
     settings = path.settings
     app = make_app(VERSION, gate, routes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from app.hub.loop_lag import LoopLag
 from app.hub.serial_meters import SerialMeters
@@ -46,6 +46,8 @@ class Statistics:
         self._meters = meters
         self._lag = lag
         self._supervisor = supervisor
+        # Parts that are built later, by the first part of their names; asked on the loop.
+        self.parts: dict[str, Callable[[], Mapping[str, float]]] = {}
 
     def now(self) -> dict[str, float]:
         """All of them; counters since the start, gauges now."""
@@ -68,6 +70,7 @@ class Statistics:
             "hub.task_faults": self._supervisor.faults,
             "loop.lag_p50_ms": self._lag.percentile_ms(50),
             "loop.lag_p99_ms": self._lag.percentile_ms(99),
+            **{name: value for part, now in self.parts.items() for name, value in _prefixed(part, now()).items()},
         }
 
 

@@ -11,8 +11,9 @@ import msgspec
 
 from app.domain.reading import Reading
 from app.protocol.codec import DECODERS, Refused, decode_tele
-from app.protocol.messages import Message, Tele
+from app.protocol.messages import Ack, Message, Tele
 from app.protocol.topics import Kind, ModuleTopic, parse
+from app.sources.command_line import CommandLine
 from broker.engine import Batch, ClientInfo
 
 # What nearly every payload is: one reading as JSON. Anything else takes the longer way through decode_tele.
@@ -80,6 +81,7 @@ class MqttSource:
         self.counts: collections.Counter[str] = collections.Counter()
         # Have the engine ask `open_topic` again: readings whose handle became a slot take the short way then.
         self.forget_topics: Callable[[], None] = lambda: None
+        self.commands = CommandLine()
         self._find_slot = find_slot
         self._readings = readings
         self._refusals = refusals
@@ -127,8 +129,13 @@ class MqttSource:
     def client_connected(self, client: ClientInfo) -> None:
         """Nothing to do: a module is what publishes."""
 
-    def client_disconnected(self, client: ClientInfo, cause: str) -> None:
-        """Nothing to do: the last will tells of it."""
+    def client_subscribed(self, client: ClientInfo, pattern: str) -> None:
+        """A module may listen for its commands now."""
+        self.commands.subscribed(client, pattern)
+
+    def client_disconnected(self, client: ClientInfo, cause: str) -> None:  # noqa: ARG002 - the last will tells of it
+        """A client listens no more."""
+        self.commands.gone(client)
 
     def _accept_singly(self, batch: Batch, guaranteed: Batch | None) -> None:
         taken = _Taken([], [])
@@ -223,6 +230,8 @@ class MqttSource:
             self._refusals.put(arrival_us, topic.serial, topic.kind, refusal.reason.value, refusal.detail, payload)
             return
         self.counts[topic.kind.value] += 1
+        if isinstance(message, Ack):
+            self.commands.answered(topic.serial, message, arrival_us)
         for one in message if isinstance(message, list) else [message]:
             self._on_message(topic.serial, slot, topic.kind, one, arrival_us)
 

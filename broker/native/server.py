@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from broker.engine import Authenticator, Sink
+from broker.engine import Authenticator, Receivers, Sink
 from broker.native.connection import Connection
 from broker.native.core import Core
 from broker.native.counters import Counters
@@ -118,15 +118,36 @@ class NativeBroker:
         self._workers = []
         self._core = None
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        on_taken: Callable[[], None] | None = None,
+    ) -> None:
         """Publish from inside the hub; access rules do not apply, and the sink does not hear of it."""
         core = self._running()
         if not is_topic(topic):
             raise ProtocolError(Reason.TOPIC_NAME_INVALID, f"not a topic name: {topic!r}")
-        message = Message(topic, payload, qos=qos, retain=retain)
+        message = Message(topic, payload, qos=qos, retain=retain, on_taken=on_taken)
         if retain:
             core.retainer.keep(message, "")
         core.outbound.route(message, core.subscriptions.match(topic))
+
+    def receivers(self, topic: str) -> Receivers:
+        """Who would get a message of this topic name now; shared subscriptions are left out."""
+        sessions = [target.session for target in self._running().subscriptions.match(topic).targets]
+        return Receivers(
+            sum(session.connection is not None for session in sessions),
+            [
+                out.message.payload
+                for session in sessions
+                for out in (*(session.inflight or {}).values(), *(session.queue or ()))
+                if out.message.topic == topic and not out.released
+            ],
+        )
 
     def hold_guaranteed(self, hold: bool) -> None:
         """While held, connections that send QoS 1 or 2 are not read any further."""

@@ -35,6 +35,7 @@ class Sink:
         self.messages = []
         self.arrivals = []
         self.events = []
+        self.subscribed = []
         self.opened = []
 
     def open_topic(self, client: ClientInfo, topic: str):
@@ -49,6 +50,9 @@ class Sink:
 
     def client_connected(self, client):
         self.events.append(("connected", client.client_id, client.listener, client.address))
+
+    def client_subscribed(self, client, pattern):
+        self.subscribed.append((client.client_id, pattern))
 
     def client_disconnected(self, client, cause):
         self.events.append(("disconnected", client.client_id, cause))
