@@ -19,7 +19,7 @@ from amqtt.errors import BrokerError
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import ApplicationMessage, Session
 
-from broker.engine import Access, Authenticator, ClientInfo, Engine, Receivers, Sink
+from broker.engine import Access, Authenticator, ClientInfo, Engine, Sink
 from broker.options import Listener
 from broker.packets.topics import covers, matches
 
@@ -201,18 +201,15 @@ class AmqttEngine:
         """Publish from inside the hub; access rules do not apply. amqtt tells of no answer: taken when it is sent."""
         if self._beside is not None:
             self._beside.publish(topic, payload, qos=qos, retain=retain, on_taken=on_taken)
-        if on_taken is not None and self.receivers(topic).connected:
+        if on_taken is not None and self.receivers(topic):
             on_taken()
         if self._broker is not None:
             self._start_task(self._publish(self._broker, topic, payload, qos, retain=retain))
 
-    def receivers(self, topic: str) -> Receivers:
-        """Who would get a message of this topic name now, as far as they have subscribed in their connection."""
-        connected = sum(
-            any(matches(pattern, topic) for pattern in client.patterns) for client in self._clients.values()
-        )
-        beside = self._beside.receivers(topic) if self._beside is not None else Receivers(0)
-        return Receivers(connected + beside.connected, beside.waiting)
+    def receivers(self, topic: str) -> int:
+        """How many connected clients would get a message now, as far as they subscribed in their connection."""
+        own = sum(any(matches(pattern, topic) for pattern in client.patterns) for client in self._clients.values())
+        return own + (self._beside.receivers(topic) if self._beside is not None else 0)
 
     def hold_guaranteed(self, hold: bool) -> None:
         """Stop reading sockets of clients that have sent QoS 1 or 2; what amqtt holds already it acknowledges still."""
@@ -332,7 +329,7 @@ class AmqttEngine:
         client = self._clients.get(client_id)
         if client is not None:
             client.patterns.add(pattern)
-            self._sink.client_subscribed(client.info, pattern)
+            self._sink.client_subscribed(client.info, pattern, ())
 
     def disconnected(self, client_id: str, session: Session) -> None:
         """Tell the sink, after everything the client had sent."""

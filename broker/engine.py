@@ -97,27 +97,18 @@ class Sink(Protocol):
         """A client was accepted."""
         ...
 
-    def client_subscribed(self, client: ClientInfo, pattern: str) -> None:
+    def client_subscribed(self, client: ClientInfo, pattern: str, held: Sequence[bytes]) -> None:
         """A client gets messages of this filter (without `$share`) from now on: it has subscribed, or its session came
         back with the subscription. Told again when it subscribes again.
+
+        `held` are the payloads of QoS 1 and 2 messages of the topic of that name which its session holds without an
+        answer: the engine sends them itself.
         """
         ...
 
     def client_disconnected(self, client: ClientInfo, cause: str) -> None:
         """A client's connection ended; `cause` is one word of the engine's documented list."""
         ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Receivers:
-    """Who would get a message of a topic now: so many connected clients.
-
-    `waiting` are payloads of QoS 1 and 2 messages of the topic that sessions hold without an answer; the engine sends
-    them itself when their clients are back.
-    """
-
-    connected: int
-    waiting: Sequence[bytes] = ()
 
 
 class Engine(Protocol):
@@ -146,8 +137,8 @@ class Engine(Protocol):
         """
         ...
 
-    def receivers(self, topic: str) -> Receivers:
-        """Who would get a message of this topic name now."""
+    def receivers(self, topic: str) -> int:
+        """How many connected clients would get a message of this topic name now."""
         ...
 
     def hold_guaranteed(self, hold: bool) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import collections
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from app.protocol.codec import Refused, decode_cmd
 from app.protocol.messages import Ack
 from app.protocol.topics import Kind, parse
 from broker.engine import ClientInfo
@@ -39,6 +41,8 @@ class CommandLine:
         self._clients: dict[str, set[str]] = {}
         self._serials: dict[str, set[str]] = {}
         self._begun: dict[str, None] = {}
+        # Ids of commands that a module got, or gets from the broker, since it began to listen.
+        self._brought: dict[str, set[str]] = {}
 
     def __contains__(self, serial: str) -> bool:
         """Whether a module listens."""
@@ -53,7 +57,7 @@ class CommandLine:
         """Answers that were not taken yet."""
         return len(self._answers)
 
-    def subscribed(self, client: ClientInfo, pattern: str) -> None:
+    def subscribed(self, client: ClientInfo, pattern: str, held: Sequence[bytes]) -> None:
         """A client subscribed, or came back with a subscription."""
         topic = parse(pattern)
         if topic is None or topic.kind is not Kind.CMD or client.access.kind not in _KINDS:
@@ -65,6 +69,10 @@ class CommandLine:
         mine.add(topic.serial)
         self._clients.setdefault(topic.serial, set()).add(client.client_id)
         self._begun[topic.serial] = None
+        self._brought.pop(topic.serial, None)
+        for payload in held:
+            if (command_id := _id_of(payload)) is not None:
+                self.bring(topic.serial, command_id)
         self.changed.set()
 
     def gone(self, client: ClientInfo) -> None:
@@ -74,6 +82,7 @@ class CommandLine:
             clients.discard(client.client_id)
             if not clients:
                 del self._clients[serial]
+                self._brought.pop(serial, None)
 
     def answered(self, serial: str, ack: Ack, arrival_us: int) -> None:
         """A module answered."""
@@ -82,6 +91,22 @@ class CommandLine:
             return
         self._answers.append(Answer(serial, ack, arrival_us))
         self.changed.set()
+
+    def bring(self, serial: str, command_id: str) -> bool:
+        """Note that a module gets a command; false when it has it since it began to listen, or the broker brings it."""
+        brought = self._brought.setdefault(serial, set())
+        if command_id in brought:
+            return False
+        brought.add(command_id)
+        return True
+
+    def forget(self, serial: str, command_id: str) -> None:
+        """A command is finished."""
+        brought = self._brought.get(serial)
+        if brought is not None:
+            brought.discard(command_id)
+            if not brought:
+                del self._brought[serial]
 
     def take_begun(self) -> list[str]:
         """The modules that began to listen since the last call."""
@@ -95,3 +120,11 @@ class CommandLine:
     def put_back(self, answers: list[Answer]) -> None:
         """Answers that could not be dealt with yet."""
         self._answers.extendleft(reversed(answers))
+
+
+def _id_of(payload: bytes) -> str | None:
+    try:
+        return decode_cmd(payload).id
+    except Refused:
+        # Somebody else's message on the topic.
+        return None

@@ -129,9 +129,9 @@ class MqttSource:
     def client_connected(self, client: ClientInfo) -> None:
         """Nothing to do: a module is what publishes."""
 
-    def client_subscribed(self, client: ClientInfo, pattern: str) -> None:
+    def client_subscribed(self, client: ClientInfo, pattern: str, held: Sequence[bytes]) -> None:
         """A module may listen for its commands now."""
-        self.commands.subscribed(client, pattern)
+        self.commands.subscribed(client, pattern, held)
 
     def client_disconnected(self, client: ClientInfo, cause: str) -> None:  # noqa: ARG002 - the last will tells of it
         """A client listens no more."""

@@ -185,6 +185,6 @@ class Connecting:
         core.sink.client_connected(connection.info)
         for granted in (session.subscriptions or {}).values():
             if connection.state != CLOSED:
-                core.sink.client_subscribed(connection.info, granted.pattern)
+                core.sink.client_subscribed(connection.info, granted.pattern, session.held(granted.pattern))
         if connection.state != CLOSED:
             core.outbound.resume(session)

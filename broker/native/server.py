@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from broker.engine import Authenticator, Receivers, Sink
+from broker.engine import Authenticator, Sink
 from broker.native.connection import Connection
 from broker.native.core import Core
 from broker.native.counters import Counters
@@ -136,17 +136,10 @@ class NativeBroker:
             core.retainer.keep(message, "")
         core.outbound.route(message, core.subscriptions.match(topic))
 
-    def receivers(self, topic: str) -> Receivers:
-        """Who would get a message of this topic name now; shared subscriptions are left out."""
-        sessions = [target.session for target in self._running().subscriptions.match(topic).targets]
-        return Receivers(
-            sum(session.connection is not None for session in sessions),
-            [
-                out.message.payload
-                for session in sessions
-                for out in (*(session.inflight or {}).values(), *(session.queue or ()))
-                if out.message.topic == topic and not out.released
-            ],
+    def receivers(self, topic: str) -> int:
+        """How many connected clients would get a message of this topic name now; shared subscriptions are left out."""
+        return sum(
+            target.session.connection is not None for target in self._running().subscriptions.match(topic).targets
         )
 
     def hold_guaranteed(self, hold: bool) -> None:

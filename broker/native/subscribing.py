@@ -76,7 +76,7 @@ class Subscribing:
         connection.send(encode(Suback(packet_id=packet.packet_id, reasons=bytes(reasons)), connection.version))
         for pattern in patterns:
             if connection.info is not None and not connection.closed:
-                self._core.sink.client_subscribed(connection.info, pattern)
+                self._core.sink.client_subscribed(connection.info, pattern, session.held(pattern))
         for feed in feeds:
             self._send(feed)
 

@@ -51,7 +51,7 @@ class Sink:
     def client_connected(self, client):
         self.events.append(("connected", client.client_id, client.listener, client.address))
 
-    def client_subscribed(self, client, pattern):
+    def client_subscribed(self, client, pattern, held):
         self.subscribed.append((client.client_id, pattern))
 
     def client_disconnected(self, client, cause):

@@ -14,13 +14,12 @@ from app.domain.commands import ACCEPTED, KINDS, CommandState, state_of_answer
 from app.domain.errors import WattdeckError
 from app.domain.events import Event, EventKind, EventSink
 from app.domain.ids import is_id
-from app.protocol.codec import Refused, decode_cmd, encode_json
+from app.protocol.codec import encode_json
 from app.protocol.messages import Ack, Cmd
 from app.protocol.topics import Kind, build
 from app.services.commands.tally import CommandTally
 from app.sources.command_line import Answer, CommandLine
 from app.stores.registry.commands import ROWS_AT_ONCE, Answered, Changed, CommandBook, CommandRecord
-from broker.engine import Receivers
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +51,8 @@ class Publisher(Protocol):
         """Publish from inside the hub."""
         ...
 
-    def receivers(self, topic: str) -> Receivers:
-        """Who would get a message now."""
+    def receivers(self, topic: str) -> int:
+        """How many would get a message now."""
         ...
 
 
@@ -83,8 +82,7 @@ class CommandDelivery:
         self._loop = asyncio.get_running_loop()
         # Modules to look at; true: they began to listen, so what they had before is due again.
         self._due: dict[str, bool] = {}
-        # What went out since the module began to listen; what was sent by this run of the hub and not taken yet.
-        self._published: dict[str, set[str]] = {}
+        # What was sent by this run of the hub and not taken yet.
         self._untaken: set[str] = set()
         self._failing = False
 
@@ -106,7 +104,6 @@ class CommandDelivery:
         while True:
             for serial in self._line.take_begun():
                 self._due[serial] = True
-                self._published.pop(serial, None)
             answers = self._line.take_answers(ANSWERS_AT_ONCE)
             due = {serial: self._due.pop(serial) for serial in list(self._due)[:SERIALS_AT_ONCE]}
             if not (answers or due):
@@ -178,15 +175,10 @@ class CommandDelivery:
     def _publish(self, command: CommandRecord) -> bool:
         """Whether it was published now."""
         topic = build(command.module, Kind.CMD)
-        receivers = self._broker.receivers(topic)
-        if not receivers.connected:
+        if command.module not in self._line or not self._broker.receivers(topic):
+            # It has gone meanwhile, or has unsubscribed: it is told of again when it listens.
             return False
-        published = self._published.setdefault(command.module, set())
-        if command.id in published:
-            return False
-        published.add(command.id)
-        if any(_id_of(payload) == command.id for payload in receivers.waiting):
-            # Its session holds the message, and the broker brings it.
+        if not self._line.bring(command.module, command.id):
             return False
         message = Cmd(
             command.id, command.name, expires_ms=command.expires_us // 1000, args=dict(command.arguments) or None
@@ -213,11 +205,7 @@ class CommandDelivery:
             self._tally.add(one.state.value)
             if one.state is not CommandState.SENT:
                 self._untaken.discard(one.id)
-                published = self._published.get(one.module)
-                if published is not None:
-                    published.discard(one.id)
-                    if not published:
-                        del self._published[one.module]
+                self._line.forget(one.module, one.id)
             note_command(self._events, one, now_us)
 
     def _say_failing(self, error: WattdeckError) -> None:
@@ -235,14 +223,6 @@ def note_command(events: EventSink, changed: Changed, now_us: int) -> None:
 def _is_repeated(command: CommandRecord) -> bool:
     kind = KINDS.get(command.name)
     return kind is None or kind.repeated
-
-
-def _id_of(payload: bytes) -> str | None:
-    try:
-        return decode_cmd(payload).id
-    except Refused:
-        # Somebody else's message on the topic.
-        return None
 
 
 def _answered(answer: Answer) -> Answered:

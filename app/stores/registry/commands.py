@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Row, Select
 
 from app.domain.commands import ANSWER_GRACE_US, OPEN_STATES, CommandState, Target, may_become, states_before
-from app.domain.listing import Column, Found, Listing
+from app.domain.listing import Column, Found, Listing, SortBy
 from app.stores.registry.actions import Deed, record
 from app.stores.registry.chunks import chunks
 from app.stores.registry.faults import RefusedChangeError, UnknownNameError
@@ -159,6 +159,8 @@ class CommandBook:
             query = query.where(Module.serial == module)
         if bulk_id is not None:
             query = query.where(Command.bulk_id == bulk_id)
+        if not listing.sort:
+            listing = dataclasses.replace(listing, sort=(SortBy("created_us", descending=True),))
         with self._registry.reading() as connection:
             found = select_page(connection, query, _SQL_COLUMNS, listing, last=Command.id.desc())
         return Found([_record(row) for row in found.rows], found.total, found.offset, found.limit)
@@ -167,7 +169,7 @@ class CommandBook:
         """How many commands of a bulk are in each state; empty when there is no such bulk."""
         query = sa.select(Command.state, sa.func.count()).where(Command.bulk_id == bulk_id).group_by(Command.state)
         with self._registry.reading() as connection:
-            return {CommandState(state): count for state, count in connection.execute(query).tuples()}
+            return {CommandState(state): count for state, count in connection.execute(query)}
 
     def take(self, serials: Sequence[str], now_us: int) -> tuple[list[CommandRecord], list[CommandRecord]]:
         """The open commands of modules that listen, in the order they were queued: those that are sent from now on, and
@@ -194,7 +196,7 @@ class CommandBook:
         changed: list[Changed] = []
         others = {"unknown": 0, "late": 0, "repeated": 0}
         with self._registry.writing() as connection:
-            known = {}
+            known: dict[str, CommandRecord] = {}
             for part in chunks(sorted({one.id for one in answers})):
                 known |= {row.id: _record(row) for row in connection.execute(_commands().where(Command.id.in_(part)))}
             for one in answers:
@@ -255,7 +257,7 @@ class CommandBook:
             if connection.execute(over.limit(1)).first() is None:
                 return []
         with self._registry.writing() as connection:
-            rows = connection.execute(over).tuples().all()
+            rows = connection.execute(over).all()
             _move(connection, [row[0] for row in rows], CommandState.EXPIRED, done_us=now_us)
         return [Changed(given, serial, name, CommandState.EXPIRED) for given, serial, name in rows]
 
@@ -291,10 +293,10 @@ def _move(connection: Connection, ids: Sequence[str], after: CommandState, **val
     )
 
 
-def _commands() -> Select[Any]:
+def _commands() -> Select[*tuple[Any, ...]]:
     return sa.select(
         Command.id,
-        Module.serial,
+        Module.serial.label("module"),
         Command.name,
         Command.arguments,
         Command.state,
@@ -313,16 +315,15 @@ def _one(connection: Connection, command_id: str) -> CommandRecord | None:
     return None if row is None else _record(row)
 
 
-def _record(row: Row[Any]) -> CommandRecord:
-    given, module, name, arguments, state, *rest, result = row
+def _record(row: Row[*tuple[Any, ...]]) -> CommandRecord:
+    facts = row._asdict()
     return CommandRecord(
-        given,
-        module,
-        name,
-        msgspec.json.decode(arguments),
-        CommandState(state),
-        *rest,
-        None if result is None else msgspec.json.decode(result),
+        **facts
+        | {
+            "state": CommandState(facts["state"]),
+            "arguments": msgspec.json.decode(facts["arguments"]),
+            "result": None if facts["result"] is None else msgspec.json.decode(facts["result"]),
+        }
     )
 
 
@@ -363,7 +364,7 @@ def _targets(connection: Connection, selection: Selection) -> list[Target]:
     return [
         Target(number, serial, kind == ModuleKind.METER.value, dialect, collection, bool(is_blocked), count)
         for part in parts
-        for number, serial, kind, dialect, collection, is_blocked, count in connection.execute(part).tuples()
+        for number, serial, kind, dialect, collection, is_blocked, count in connection.execute(part)
     ]
 
 
