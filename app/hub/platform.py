@@ -14,6 +14,7 @@ from app.api.access import Gate
 from app.api.app import make_app
 from app.api.routes.readings import readings_routes
 from app.api.routes.commands import command_routes
+from app.api.routes.quarantine import quarantine_routes
 from app.api.routes.state import state_routes
 from app.api.server import ApiServer
 from app.domain.credentials import hash_secret
@@ -30,10 +31,13 @@ from app.ingest.directory import ModuleDirectory
 from app.ingest.ingest import Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
+from app.ingest.quarantine_shelf import QuarantineShelf
+from app.ingest.replay import Replay
 from app.services.access_log import AccessLog
 from app.services.group_power import GroupPower
 from app.services.people.tokens import TokenTable
 from app.services.readings import Readings
+from app.services.quarantine import QuarantineDesk
 from app.sources.mqtt import MqttSource
 from app.stores.registry.registry import Registry
 from app.stores.series.interface import SeriesStore
@@ -89,11 +93,14 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     commands = start_commands(
         path.registry, path.source, path.engine, path.supervisor, path.statistics, NoEvents(), wall_clock_us
     )
+    replay = Replay(path.modules, path.ingest, path.source.pass_on, wall_clock_us)
+    desk = QuarantineDesk(QuarantineShelf(path.quarantine), replay, path.registry, wall_clock_us)
 
     routes: list[HTTPRouteHandler] = [
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
         *command_routes(commands),
+        *quarantine_routes(desk, gate),
     ]
     settings = path.settings
     app = make_app(VERSION, gate, routes)

@@ -137,6 +137,12 @@ class MqttSource:
         """A client listens no more."""
         self.commands.gone(client)
 
+    def pass_on(self, serial: str, slot: int, kind: Kind, message: Message, arrival_us: int) -> None:
+        """A message of a known module that is no reading."""
+        if isinstance(message, Ack):
+            self.commands.answered(serial, message, arrival_us)
+        self._on_message(serial, slot, kind, message, arrival_us)
+
     def _accept_singly(self, batch: Batch, guaranteed: Batch | None) -> None:
         taken = _Taken([], [])
         waiting: list[tuple[ModuleHandle, bytes]] = []
@@ -230,10 +236,8 @@ class MqttSource:
             self._refusals.put(arrival_us, topic.serial, topic.kind, refusal.reason.value, refusal.detail, payload)
             return
         self.counts[topic.kind.value] += 1
-        if isinstance(message, Ack):
-            self.commands.answered(topic.serial, message, arrival_us)
         for one in message if isinstance(message, list) else [message]:
-            self._on_message(topic.serial, slot, topic.kind, one, arrival_us)
+            self.pass_on(topic.serial, slot, topic.kind, one, arrival_us)
 
 
 class _Taken(NamedTuple):
