@@ -13,16 +13,14 @@ from litestar.handlers import HTTPRouteHandler
 from app.api.access import Gate
 from app.api.app import make_app
 from app.api.routes.readings import readings_routes
-from app.api.routes.commands import command_routes
-from app.api.routes.quarantine import quarantine_routes
 from app.api.routes.state import state_routes
 from app.api.server import ApiServer
 from app.domain.credentials import hash_secret
 from app.domain.people import ROLE_SCOPES, Principal, Role
 from app.domain.settings import Settings
-from app.hub.commands_wiring import NoEvents, start_commands
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
+from app.hub.operations_wiring import NoEvents, quarantine_desk, start_commands
 from app.hub.roster import Roster
 from app.hub.statistics import Statistics
 from app.hub.supervisor import Supervisor
@@ -31,13 +29,10 @@ from app.ingest.directory import ModuleDirectory
 from app.ingest.ingest import Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
-from app.ingest.quarantine_shelf import QuarantineShelf
-from app.ingest.replay import Replay
 from app.services.access_log import AccessLog
 from app.services.group_power import GroupPower
 from app.services.people.tokens import TokenTable
 from app.services.readings import Readings
-from app.services.quarantine import QuarantineDesk
 from app.sources.mqtt import MqttSource
 from app.stores.registry.registry import Registry
 from app.stores.series.interface import SeriesStore
@@ -90,17 +85,13 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     access_log = AccessLog()
     gate = Gate(tokens.principal_of, access_log, purpose_required=lambda: True)
 
-    commands = start_commands(
-        path.registry, path.source, path.engine, path.supervisor, path.statistics, NoEvents(), wall_clock_us
-    )
-    replay = Replay(path.modules, path.ingest, path.source.pass_on, wall_clock_us)
-    desk = QuarantineDesk(QuarantineShelf(path.quarantine), replay, path.registry, wall_clock_us)
-
     routes: list[HTTPRouteHandler] = [
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
-        *command_routes(commands),
-        *quarantine_routes(desk, gate),
+        *start_commands(
+            path.registry, path.source, path.engine, path.supervisor, path.statistics, NoEvents(), wall_clock_us
+        ),
+        *quarantine_desk(path.quarantine, path.modules, path.ingest, path.source, path.registry, gate, wall_clock_us),
     ]
     settings = path.settings
     app = make_app(VERSION, gate, routes)

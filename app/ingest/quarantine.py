@@ -31,7 +31,8 @@ CREATE TABLE IF NOT EXISTS refused (
 """
 # Files of the first version had no size, so a payload of the full length may have been longer.
 _TAKE_OVER = """
-INSERT INTO refused SELECT id, arrival_us, module, kind, reason, detail, payload, length(payload) + (length(payload) >= ?)
+INSERT INTO refused
+SELECT id, arrival_us, module, kind, reason, detail, payload, length(payload) + (length(payload) >= ?)
 FROM refused_before
 """
 

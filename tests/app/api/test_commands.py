@@ -486,3 +486,35 @@ async def test_a_registry_that_fails_for_a_while_delays_commands_and_loses_none(
     answer(module, command_id)
     await hub.becomes(command_id, "acknowledged")
     assert failures == [0]
+
+
+async def test_a_bulk_of_three_thousand(tmp_path):
+    directory = DataDirectory(tmp_path / "data")
+    directory.make()
+    fleet = Fleet(directory)
+    serials = [f"M{number:04}" for number in range(3000)]
+    with Registry.open(directory.registry) as registry:
+        fleet.secrets |= {one.serial: one.secret for one in registry.provision_many(serials)}
+    async with fleet.hub() as hub:
+        here = {serial: await hub.module(serial) for serial in serials[:200]}
+        sent = (await hub.post("/v1/commands/bulk", {"name": "diagnose", "all": True})).json()
+        assert (sent["now_count"], sent["when_back_count"]) == (200, 2802)
+        assert sent["left_out_count"] == 5
+        assert set(sent["now"]) == set(here)
+
+        async def work(serial, client):
+            got = await command(client)
+            answer(client, got["id"], serial=serial)
+            return got["id"]
+
+        ids = await asyncio.gather(*(work(serial, client) for serial, client in here.items()))
+        assert len(set(ids)) == 200
+        await hub.counted("acknowledged", 200)
+        found = await hub.get(f"/v1/commands/bulk/{sent['bulk_id']}", limit=1000, offset=2500)
+        assert found["counts"] == {"acknowledged": 200, "queued": 2802}
+        assert (len(found["commands"]["items"]), found["commands"]["total"]) == (502, 3002)
+        # One that comes later gets its own.
+        late = await hub.module(serials[2999])
+        assert (await command(late))["name"] == "diagnose"
+        assert hub.counts()["sent"] == 201
+        assert hub.counts()["queued"] == 3002
