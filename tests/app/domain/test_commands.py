@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +136,23 @@ def test_who_is_left_out_of_many(change, refusal):
     assert refusal_of(target, kind_of("reboot"), of_many=True) is refusal
     assert refusal_of(target, kind_of("reboot")) is (None if refusal is Refusal.PAUSED else refusal)
     assert set(REFUSAL_TEXTS) == set(Refusal)
+
+
+def test_the_protocol_page_lists_every_command_with_its_arguments():
+    page = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    rows = dict(
+        re.findall(
+            r"^\| `(\w+)` \| (.*) \|$", page.partition("## The commands")[2].partition("## Versions")[0], re.MULTILINE
+        )
+    )
+
+    assert list(rows) == [kind.name for kind in CATALOGUE]
+    for kind in CATALOGUE:
+        arguments, _, doc = rows[kind.name].rpartition(" | ")
+        assert doc == kind.doc
+        expected = []
+        for row in kind.arguments:
+            values = " one of " + ", ".join(f"`{one}`" for one in row.choices) if row.choices else ""
+            numbers = f" integer {row.minimum} to {row.maximum}" if row.kind is int else ""
+            expected.append(f"`{row.name}`{values}{numbers}{', *required*' if row.required else ''}")
+        assert arguments.strip(" |") == "; ".join(expected)
