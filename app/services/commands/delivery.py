@@ -28,6 +28,7 @@ SERIALS_AT_ONCE = 500
 ANSWERS_AT_ONCE = 1000
 # Published in one go, about a millisecond of the loop.
 _PUBLISHED_AT_ONCE = 25
+_NOTED_AT_ONCE = 200
 RETRY_S = 1.0
 EXPIRE_EACH_S = 2.0
 # Finished commands stay as long as the events that tell of them.
@@ -141,7 +142,7 @@ class CommandDelivery:
         """Expire every command whose time is over, and forget what finished long ago."""
         while True:
             expired = await asyncio.to_thread(self._book.expire, self._now_us())
-            self._note(expired)
+            await self._note(expired)
             if len(expired) < ROWS_AT_ONCE:
                 break
         while await asyncio.to_thread(self._book.forget, self._now_us() - KEPT_US) == ROWS_AT_ONCE:
@@ -165,7 +166,7 @@ class CommandDelivery:
             for command in before
             if due[command.module] and (command.id in self._untaken or _is_repeated(command))
         ]
-        self._note([Changed(one.id, one.module, one.name, CommandState.SENT) for one in fresh])
+        await self._note([Changed(one.id, one.module, one.name, CommandState.SENT) for one in fresh])
         for number, command in enumerate([*again, *fresh], 1):
             if self._publish(command) and number <= len(again):
                 self._tally.add("sent_again")
@@ -194,19 +195,21 @@ class CommandDelivery:
         self._tally.add("answers_unknown", len(answers) - len(known))
         if not known:
             return
-        changed, others = await asyncio.to_thread(self._book.answer, [_answered(one) for one in known])
+        changed, others = await asyncio.to_thread(lambda: self._book.answer([_answered(one) for one in known]))
         for name, count in others.items():
             self._tally.add(f"answers_{name}", count)
-        self._note(changed)
+        await self._note(changed)
 
-    def _note(self, changed: Sequence[Changed]) -> None:
+    async def _note(self, changed: Sequence[Changed]) -> None:
         now_us = self._now_us()
-        for one in changed:
+        for number, one in enumerate(changed, 1):
             self._tally.add(one.state.value)
             if one.state is not CommandState.SENT:
                 self._untaken.discard(one.id)
                 self._line.forget(one.module, one.id)
             note_command(self._events, one, now_us)
+            if number % _NOTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _say_failing(self, error: WattdeckError) -> None:
         if not self._failing:

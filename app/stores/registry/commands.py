@@ -15,7 +15,7 @@ from app.domain.listing import Column, Found, Listing, SortBy
 from app.stores.registry.actions import Deed, record
 from app.stores.registry.chunks import chunks
 from app.stores.registry.faults import RefusedChangeError, UnknownNameError
-from app.stores.registry.models import Channel, Command, Credential, Module, ModuleTag, Pairing, Site
+from app.stores.registry.models import Channel, Command, Credential, Module, ModuleTag, Pairing, Site, table
 from app.stores.registry.records import ModuleKind
 from app.stores.registry.registry import Registry
 from app.stores.registry.select_page import select_page
@@ -44,6 +44,11 @@ _SQL_COLUMNS: Mapping[str, ColumnElement[Any]] = {
     name: Module.serial.expression if name == "module" else getattr(Command, name).expression for name in COLUMNS
 }
 _OPEN = [state.value for state in OPEN_STATES]
+_ANSWER = (
+    sa.update(table(Command))
+    .where(table(Command).c.id == sa.bindparam("of"))
+    .values({name: sa.bindparam(f"new_{name}") for name in ("state", "done_us", "result")})
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -197,6 +202,7 @@ class CommandBook:
         others = {"unknown": 0, "late": 0, "repeated": 0}
         with self._registry.writing() as connection:
             known: dict[str, CommandRecord] = {}
+            written: dict[str, CommandRecord] = {}
             for part in chunks(sorted({one.id for one in answers})):
                 known |= {row.id: _record(row) for row in connection.execute(_commands().where(Command.id.in_(part)))}
             for one in answers:
@@ -209,14 +215,11 @@ class CommandBook:
                     is_late = before.state in {CommandState.EXPIRED, CommandState.CANCELLED, CommandState.QUEUED}
                     others["late" if is_late else "repeated"] += 1
                     continue
-                connection.execute(
-                    sa.update(Command)
-                    .where(Command.id == one.id)
-                    .values(state=after.state.value, done_us=after.done_us, result=_json(after.result or {}))
-                )
-                known[one.id] = after
+                known[one.id] = written[one.id] = after
                 if after.state is not before.state:
                     changed.append(Changed(one.id, one.serial, before.name, after.state))
+            if written:
+                connection.execute(_ANSWER, [_written(after) for after in written.values()])
         return changed, others
 
     def cancel(self, command_id: str, actor: str, now_us: int) -> CommandRecord:
@@ -285,6 +288,15 @@ def _after(before: CommandRecord, answer: Answered) -> CommandRecord | None:
     return dataclasses.replace(before, state=answer.state, done_us=done_us, result=answer.result)
 
 
+def _written(command: CommandRecord) -> dict[str, Any]:
+    return {
+        "of": command.id,
+        "new_state": command.state.value,
+        "new_done_us": command.done_us,
+        "new_result": _json(command.result or {}),
+    }
+
+
 def _move(connection: Connection, ids: Sequence[str], after: CommandState, **values: int) -> None:
     """Let commands take a state that they may take; the others stay as they are."""
     allowed = [state.value for state in states_before(after)]
@@ -332,11 +344,11 @@ def _json(facts: Mapping[str, Any]) -> str:
 
 
 def _targets(connection: Connection, selection: Selection) -> list[Target]:
-    open_counts = (
-        sa.select(Command.module_id, sa.func.count().label("count"))
-        .where(Command.state.in_(_OPEN))
-        .group_by(Command.module_id)
-        .subquery()
+    open_commands = (
+        sa.select(sa.func.count())
+        .where(Command.module_id == Module.id, Command.state.in_(_OPEN))
+        .correlate(Module)
+        .scalar_subquery()
     )
     blocked = (
         sa.select(Credential.id)
@@ -351,9 +363,8 @@ def _targets(connection: Connection, selection: Selection) -> list[Target]:
             Module.dialect,
             Module.collection,
             blocked.label("blocked"),
-            sa.func.coalesce(open_counts.c.count, 0),
+            open_commands,
         )
-        .outerjoin(open_counts, open_counts.c.module_id == Module.id)
         .where(*_conditions(selection))
         .order_by(Module.serial)
     )

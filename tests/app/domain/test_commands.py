@@ -148,7 +148,7 @@ def test_the_protocol_page_lists_every_command_with_its_arguments():
 
     assert list(rows) == [kind.name for kind in CATALOGUE]
     for kind in CATALOGUE:
-        arguments, _, doc = rows[kind.name].rpartition(" | ")
+        arguments, _, doc = rows[kind.name].rpartition("| ")
         assert doc == kind.doc
         expected = []
         for row in kind.arguments:
