@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from amqtt.broker import Broker, BrokerContext
@@ -32,6 +32,7 @@ LIMITS = (
     "sessions and retained messages do not survive a restart",
     "one address per listener, TLS in this process",
     "at most about 10,000 messages/s",
+    "a module gets commands once it has subscribed in its present connection",
 )
 
 # amqtt hands over one message at a time; a batch is what came within this time. Far below the commit interval.
@@ -65,6 +66,8 @@ class _Client:
     handles: dict[str, object | None] = dataclasses.field(default_factory=dict)
     guarantees: bool = False
     """It has sent QoS 1 or 2."""
+    patterns: set[str] = dataclasses.field(default_factory=set)
+    """What it has subscribed to in this connection."""
 
 
 class GatePlugin(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
@@ -97,6 +100,10 @@ class GatePlugin(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
     async def on_broker_client_connected(self, *, client_id: str, client_session: Session) -> None:
         """A client was accepted."""
         self._engine.connected(client_id, client_session)
+
+    async def on_broker_client_subscribed(self, *, client_id: str, topic: str, qos: int) -> None:  # noqa: ARG002 - amqtt's signature
+        """A client has subscribed."""
+        self._engine.subscribed(client_id, topic)
 
     async def on_broker_client_disconnected(self, *, client_id: str, client_session: Session) -> None:
         """A client has gone."""
@@ -182,12 +189,27 @@ class AmqttEngine:
             await asyncio.wait_for(broker.shutdown(), _STOP_S)
         self._flush()
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
-        """Publish from inside the hub; access rules do not apply."""
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        on_taken: Callable[[], None] | None = None,
+    ) -> None:
+        """Publish from inside the hub; access rules do not apply. amqtt tells of no answer: taken when it is sent."""
         if self._beside is not None:
-            self._beside.publish(topic, payload, qos=qos, retain=retain)
+            self._beside.publish(topic, payload, qos=qos, retain=retain, on_taken=on_taken)
+        if on_taken is not None and self.receivers(topic):
+            on_taken()
         if self._broker is not None:
             self._start_task(self._publish(self._broker, topic, payload, qos, retain=retain))
+
+    def receivers(self, topic: str) -> int:
+        """How many connected clients would get a message now, as far as they subscribed in their connection."""
+        own = sum(any(matches(pattern, topic) for pattern in client.patterns) for client in self._clients.values())
+        return own + (self._beside.receivers(topic) if self._beside is not None else 0)
 
     def hold_guaranteed(self, hold: bool) -> None:
         """Stop reading sockets of clients that have sent QoS 1 or 2; what amqtt holds already it acknowledges still."""
@@ -301,6 +323,13 @@ class AmqttEngine:
         self._clients[client_id] = client
         self._counters["connects_accepted"] += 1
         self._sink.client_connected(client.info)
+
+    def subscribed(self, client_id: str, pattern: str) -> None:
+        """Tell the sink."""
+        client = self._clients.get(client_id)
+        if client is not None:
+            client.patterns.add(pattern)
+            self._sink.client_subscribed(client.info, pattern, ())
 
     def disconnected(self, client_id: str, session: Session) -> None:
         """Tell the sink, after everything the client had sent."""

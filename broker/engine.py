@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 Decision = Literal["allowed", "denied"]
@@ -97,6 +97,15 @@ class Sink(Protocol):
         """A client was accepted."""
         ...
 
+    def client_subscribed(self, client: ClientInfo, pattern: str, held: Sequence[bytes]) -> None:
+        """A client gets messages of this filter (without `$share`) from now on: it has subscribed, or its session came
+        back with the subscription. Told again when it subscribes again.
+
+        `held` are the payloads of QoS 1 and 2 messages of the topic of that name which its session holds without an
+        answer: the engine sends them itself.
+        """
+        ...
+
     def client_disconnected(self, client: ClientInfo, cause: str) -> None:
         """A client's connection ended; `cause` is one word of the engine's documented list."""
         ...
@@ -113,8 +122,23 @@ class Engine(Protocol):
         """Stop listening, answer what can be answered, save sessions, close every connection."""
         ...
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
-        """Publish from inside the hub; access rules do not apply."""
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        on_taken: Callable[[], None] | None = None,
+    ) -> None:
+        """Publish from inside the hub; access rules do not apply.
+
+        `on_taken` is called for each receiver that answers it (QoS 1 and 2), or to which it was written (QoS 0).
+        """
+        ...
+
+    def receivers(self, topic: str) -> int:
+        """How many connected clients would get a message of this topic name now."""
         ...
 
     def hold_guaranteed(self, hold: bool) -> None:

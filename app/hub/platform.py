@@ -25,6 +25,7 @@ from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.doctor.examination import doctor_of_hub
 from app.hub.fleet_wiring import FleetParts, NoEvents, start_fleet
+from app.hub.operations_wiring import quarantine_desk, start_commands
 from app.hub.people_wiring import People, start_people
 from app.hub.roster import Roster
 from app.hub.statistics import Statistics
@@ -103,8 +104,9 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     counters = ApiCounters()
     path.statistics.add("api", counters.now)
 
+    events = NoEvents()
     parts = FleetParts(path.registry, path.modules, path.roster, path.live, path.sessions, path.supervisor)
-    fleet, fleet_routes = await start_fleet(parts, NoEvents(), gate, wall_clock_us)
+    fleet, fleet_routes = await start_fleet(parts, events, gate, wall_clock_us)
 
     routes: list[HTTPRouteHandler] = [
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
@@ -114,6 +116,10 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *metrics_routes(VERSION, path.statistics.now, is_open=path.settings.api.metrics_open),
         *people.routes(),
         *fleet_routes,
+        *start_commands(
+            path.registry, path.source, path.engine, path.supervisor, path.statistics, events, wall_clock_us
+        ),
+        *quarantine_desk(path.quarantine, path.modules, path.ingest, path.source, path.registry, gate, wall_clock_us),
     ]
     app = make_app(VERSION, gate, routes)
     api = await serve_api(app, path.settings, path.directory.tls, counters)

@@ -42,5 +42,7 @@ def run(args: argparse.Namespace) -> int:
             continue
         payload = ascii(message.payload[:_SHOWN_BYTES])[2:-1]
         print(f"{arrival}  {message.module}  {message.kind}: {message.reason}  {message.detail}")
-        print(f"    {payload}{' ...' if len(message.payload) > _SHOWN_BYTES else ''}")
+        rest = " ..." if len(message.payload) > _SHOWN_BYTES else ""
+        cut = f" ({message.size} bytes, cut)" if message.size > len(message.payload) else ""
+        print(f"    {payload}{rest}{cut}")
     return 0

@@ -125,6 +125,28 @@ class Ingest:
         if len(gathering.readings) >= CHUNK_ROWS:
             self._close(gathering)
 
+    def judge(
+        self, slot: int, readings: Sequence[Reading], arrival_us: int, now_us: int
+    ) -> list[tuple[str, str] | None]:
+        """What `take` would refuse of a module's readings that arrived at a time: reason and detail, or None.
+
+        Takes nothing. Readings that are older by now than re-sent ones may be are too old, whenever they arrived.
+        """
+        columns = gather([slot] * len(readings), readings, np.full(len(readings), arrival_us, np.int64))
+        limits = self._limits.widened(forwards_us=self._clock.forwards_us, back_us=self._clock.back_us)
+        verdict, _origin = stamp(columns, limits)
+        keys, _levels = self._directory.route(columns.slots, columns.time_us)
+        too_old = (verdict == Verdict.TOO_OLD) | (now_us - columns.time_us > limits.resent_us)
+        reasons = np.select(
+            [verdict == Verdict.FUTURE, too_old, keys == NO_KEY],
+            ["time_in_future", "time_too_old", "no_supply_period"],
+            "",
+        )
+        return [
+            (reason, _module_time(time_us)) if reason else None
+            for reason, time_us in zip(reasons.tolist(), columns.time_us.tolist(), strict=True)
+        ]
+
     def acknowledge_later(self, batch: Batch) -> None:
         """Acknowledge with the next commit a batch of which nothing more is to be stored."""
         self._unacknowledged.append(batch)
@@ -245,7 +267,7 @@ class Ingest:
                     columns.readings[row],
                     int(columns.arrival_us[row]),
                     reason,
-                    f"module time {int(columns.time_us[row]) / 1e6:.3f}",
+                    _module_time(int(columns.time_us[row])),
                 )
             self._quarantine.count(reason, len(rows[room:]))
 
@@ -301,3 +323,7 @@ class Ingest:
             self._waiting -= oldest.readings
             self.counters.shed += oldest.readings
         self._chunks.extendleft(reversed(spared))
+
+
+def _module_time(time_us: int) -> str:
+    return f"module time {time_us / 1e6:.3f}"

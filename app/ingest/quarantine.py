@@ -6,31 +6,40 @@ import collections
 import dataclasses
 import logging
 import sqlite3
+import threading
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 # A flood of garbage must not become a flood of writes: above this many between two flushes, messages are only counted.
 _MOST_PENDING = 500
-_LONGEST_PAYLOAD = 4096
+LONGEST_PAYLOAD = 4096
 # Somebody who reads the file holds up the journal's writer thread no longer than this.
-_LONGEST_WAIT_S = 1.0
+LONGEST_WAIT_S = 1.0
+# AUTOINCREMENT: an operator who decides on number 12 must not meet a later message under that number.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS refused (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     arrival_us INTEGER NOT NULL,
     module TEXT NOT NULL,
     kind TEXT NOT NULL,
     reason TEXT NOT NULL,
     detail TEXT NOT NULL,
-    payload BLOB NOT NULL
+    payload BLOB NOT NULL,
+    size INTEGER NOT NULL
 )
+"""
+# Files of the first version had no size, so a payload of the full length may have been longer.
+_TAKE_OVER = """
+INSERT INTO refused
+SELECT id, arrival_us, module, kind, reason, detail, payload, length(payload) + (length(payload) >= ?)
+FROM refused_before
 """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RefusedMessage:
-    """One refused message; the payload is cut at 4 kB."""
+    """One refused message; the payload is cut at 4 kB, `size` is how long it was."""
 
     arrival_us: int
     module: str
@@ -38,18 +47,20 @@ class RefusedMessage:
     reason: str
     detail: str
     payload: bytes
+    size: int
 
 
 class Quarantine:
     """Counts every refusal by reason on the loop; keeps the newest `most_rows` in a small SQLite file of its own.
 
     `put` and `take_pending` are for the loop, `store` for a worker thread; a file that can not be written loses the
-    messages, never the counts, and says so once.
+    messages, never the counts, and says so once. Whoever else in this process writes to the file takes `writing`.
     """
 
     def __init__(self, path: Path, most_rows: int) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
-        self._path = path
+        self.path = path
+        self.writing = threading.Lock()
         self._most_rows = most_rows
         self._pending: list[RefusedMessage] = []
         self._failed = False
@@ -58,7 +69,8 @@ class Quarantine:
         """Count a refusal, and keep it unless too many came since the last flush."""
         self.counts[reason] += 1
         if self.room > 0:
-            self._pending.append(RefusedMessage(arrival_us, module, kind, reason, detail, payload[:_LONGEST_PAYLOAD]))
+            kept = payload[:LONGEST_PAYLOAD]
+            self._pending.append(RefusedMessage(arrival_us, module, kind, reason, detail, kept, len(payload)))
 
     @property
     def room(self) -> int:
@@ -77,9 +89,10 @@ class Quarantine:
     def store(self, messages: list[RefusedMessage]) -> None:
         """Write messages and forget the oldest above the bound. Blocks; never raises for a bad disk."""
         try:
-            with _opened(self._path) as database:
+            with self.writing, opened(self.path) as database:
                 database.executemany(
-                    "INSERT INTO refused (arrival_us, module, kind, reason, detail, payload) VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO refused (arrival_us, module, kind, reason, detail, payload, size) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
                     [dataclasses.astuple(message) for message in messages],
                 )
                 database.execute(
@@ -99,23 +112,44 @@ def newest_refused(path: Path, most: int) -> list[RefusedMessage]:
     """The newest stored messages, newest first; none where no file is. Any process may ask beside the hub."""
     if not path.exists():
         return []
-    with _opened(path) as database:
+    with opened(path) as database:
         rows = database.execute(
-            "SELECT arrival_us, module, kind, reason, detail, payload FROM refused ORDER BY id DESC LIMIT ?", (most,)
+            "SELECT arrival_us, module, kind, reason, detail, payload, size FROM refused ORDER BY id DESC LIMIT ?",
+            (most,),
         ).fetchall()
     return [RefusedMessage(*row) for row in rows]
 
 
-class _opened:  # noqa: N801 - reads as a verb at its uses
+class opened:  # noqa: N801 - reads as a verb at its uses
     """A connection that commits and closes at the end of a with block."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def __enter__(self) -> sqlite3.Connection:
-        self._database = sqlite3.connect(self._path, timeout=_LONGEST_WAIT_S)
-        self._database.execute(_SCHEMA)
+        self._database = sqlite3.connect(self._path, timeout=LONGEST_WAIT_S)
+        try:
+            self._database.execute(_SCHEMA)
+            if not self._is_current():
+                self._upgrade()
+        except BaseException:
+            self._database.close()
+            raise
         return self._database
+
+    def _is_current(self) -> bool:
+        return "size" in {row[1] for row in self._database.execute("PRAGMA table_info(refused)")}
+
+    def _upgrade(self) -> None:
+        execute = self._database.execute
+        execute("BEGIN IMMEDIATE")
+        # Another thread may have been faster.
+        if not self._is_current():
+            execute("ALTER TABLE refused RENAME TO refused_before")
+            execute(_SCHEMA)
+            execute(_TAKE_OVER, (LONGEST_PAYLOAD,))
+            execute("DROP TABLE refused_before")
+        self._database.commit()
 
     def __exit__(self, kind: object, *_rest: object) -> None:
         if kind is None:

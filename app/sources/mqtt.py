@@ -11,8 +11,9 @@ import msgspec
 
 from app.domain.reading import Reading
 from app.protocol.codec import DECODERS, Refused, decode_tele
-from app.protocol.messages import Message, Tele
+from app.protocol.messages import Ack, Message, Tele
 from app.protocol.topics import Kind, ModuleTopic, parse
+from app.sources.command_line import CommandLine
 from broker.engine import Batch, ClientInfo
 
 # What nearly every payload is: one reading as JSON. Anything else takes the longer way through decode_tele.
@@ -83,6 +84,7 @@ class MqttSource:
         # Told of each client that comes and goes (with the cause); on the loop, quick.
         self.on_connected: list[Callable[[ClientInfo], None]] = []
         self.on_disconnected: list[Callable[[ClientInfo, str], None]] = []
+        self.commands = CommandLine()
         self._find_slot = find_slot
         self._readings = readings
         self._refusals = refusals
@@ -136,6 +138,17 @@ class MqttSource:
         """Tell who wants to know."""
         for tell in self.on_disconnected:
             tell(client, cause)
+        self.commands.gone(client)
+
+    def client_subscribed(self, client: ClientInfo, pattern: str, held: Sequence[bytes]) -> None:
+        """A module may listen for its commands now."""
+        self.commands.subscribed(client, pattern, held)
+
+    def pass_on(self, serial: str, slot: int, kind: Kind, message: Message, arrival_us: int) -> None:
+        """A message of a known module that is no reading."""
+        if isinstance(message, Ack):
+            self.commands.answered(serial, message, arrival_us)
+        self._on_message(serial, slot, kind, message, arrival_us)
 
     def _accept_singly(self, batch: Batch, guaranteed: Batch | None) -> None:
         taken = _Taken([], [])
@@ -231,7 +244,7 @@ class MqttSource:
             return
         self.counts[topic.kind.value] += 1
         for one in message if isinstance(message, list) else [message]:
-            self._on_message(topic.serial, slot, topic.kind, one, arrival_us)
+            self.pass_on(topic.serial, slot, topic.kind, one, arrival_us)
 
 
 class _Taken(NamedTuple):

@@ -183,5 +183,8 @@ class Connecting:
         connection.send(write_connack(connack, packet.version))
         assert connection.info is not None
         core.sink.client_connected(connection.info)
+        for granted in (session.subscriptions or {}).values():
+            if connection.state != CLOSED:
+                core.sink.client_subscribed(connection.info, granted.pattern, session.held(granted.pattern))
         if connection.state != CLOSED:
             core.outbound.resume(session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from broker.packets import kinds, primitives
 from broker.packets.properties import NO_PROPERTIES, Properties, write_body
@@ -28,10 +29,22 @@ def forwarded(properties: Properties) -> bytes:
 class Message:
     """What was published. `expires_at` is wall-clock seconds; `origin` is the publisher's client id ("" is the hub).
 
+    `on_taken` is called when a receiver has answered it (QoS 1), or it was written to one (QoS 0); not after a restart.
     `properties` are the encoded forwarded properties. Bytes for QoS 0 receivers are made once and shared.
     """
 
-    __slots__ = ("_wire4", "_wire5", "expires_at", "origin", "payload", "properties", "qos", "retain", "topic")
+    __slots__ = (
+        "_wire4",
+        "_wire5",
+        "expires_at",
+        "on_taken",
+        "origin",
+        "payload",
+        "properties",
+        "qos",
+        "retain",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -43,6 +56,7 @@ class Message:
         properties: bytes = b"",
         expires_at: float = _NEVER,
         origin: str = "",
+        on_taken: Callable[[], None] | None = None,
     ) -> None:
         self.topic = topic
         self.payload = payload
@@ -51,6 +65,7 @@ class Message:
         self.properties = properties
         self.expires_at = expires_at
         self.origin = origin
+        self.on_taken = on_taken
         self._wire4: bytes | None = None
         self._wire5: bytes | None = None
 

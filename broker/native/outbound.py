@@ -87,6 +87,9 @@ class Outbound:
         if qos == 0:
             if connection is None:
                 return
+            if message.on_taken is not None:
+                # Without an answer, that it is written is all there is to know.
+                message.on_taken()
             if connection.choked:
                 self._counters.hit("dropped_slow", session.client_id, "does not take its messages fast enough")
                 return
@@ -231,6 +234,8 @@ class Outbound:
             return
         del inflight[ack.packet_id]
         self._gone(session, out)
+        if out.message.on_taken is not None:
+            out.message.on_taken()
         if session.queue:
             self.pump(session)
 

@@ -118,15 +118,29 @@ class NativeBroker:
         self._workers = []
         self._core = None
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        on_taken: Callable[[], None] | None = None,
+    ) -> None:
         """Publish from inside the hub; access rules do not apply, and the sink does not hear of it."""
         core = self._running()
         if not is_topic(topic):
             raise ProtocolError(Reason.TOPIC_NAME_INVALID, f"not a topic name: {topic!r}")
-        message = Message(topic, payload, qos=qos, retain=retain)
+        message = Message(topic, payload, qos=qos, retain=retain, on_taken=on_taken)
         if retain:
             core.retainer.keep(message, "")
         core.outbound.route(message, core.subscriptions.match(topic))
+
+    def receivers(self, topic: str) -> int:
+        """How many connected clients would get a message of this topic name now; shared subscriptions are left out."""
+        return sum(
+            target.session.connection is not None for target in self._running().subscriptions.match(topic).targets
+        )
 
     def hold_guaranteed(self, hold: bool) -> None:
         """While held, connections that send QoS 1 or 2 are not read any further."""

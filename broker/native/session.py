@@ -107,6 +107,11 @@ class Session:
             return True
         return connection is None or (self.inflight is not None and len(self.inflight) >= connection.send_window)
 
+    def held(self, topic: str) -> list[bytes]:
+        """Payloads of the messages of a topic that were not answered yet."""
+        waiting = (*(self.inflight or {}).values(), *(self.queue or ()))
+        return [out.message.payload for out in waiting if out.message.topic == topic]
+
     def take_id(self) -> int:
         """A packet id that is not in use."""
         inflight = self.inflight or {}

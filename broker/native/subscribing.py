@@ -60,18 +60,23 @@ class Subscribing:
         numbers = packet.properties.subscription_ids
         reasons = bytearray()
         feeds: list[_Feed] = []
+        patterns: list[str] = []
         for asked in packet.subscriptions:
             found = self._judge(connection, session, asked, numbers[0] if numbers else 0)
             if isinstance(found, Reason):
                 reasons.append(found if connection.version == kinds.V5 else Reason.UNSPECIFIED_ERROR)
                 continue
             reasons.append(found.qos)
+            patterns.append(found.pattern)
             is_new = self._grant(session, asked.pattern, found)
             if found.group is None and (found.retain_handling == 0 or (found.retain_handling == 1 and is_new)):
                 feeds.append(_Feed(connection, found, self._core.retainer.match(found.pattern)))
         if session.persistent:
             self._core.store.session_changed(session)
         connection.send(encode(Suback(packet_id=packet.packet_id, reasons=bytes(reasons)), connection.version))
+        for pattern in patterns:
+            if connection.info is not None and not connection.closed:
+                self._core.sink.client_subscribed(connection.info, pattern, session.held(pattern))
         for feed in feeds:
             self._send(feed)
 

@@ -35,6 +35,7 @@ class Sink:
         self.messages = []
         self.arrivals = []
         self.events = []
+        self.subscribed = []
         self.opened = []
 
     def open_topic(self, client: ClientInfo, topic: str):
@@ -49,6 +50,9 @@ class Sink:
 
     def client_connected(self, client):
         self.events.append(("connected", client.client_id, client.listener, client.address))
+
+    def client_subscribed(self, client, pattern, held):
+        self.subscribed.append((client.client_id, pattern))
 
     def client_disconnected(self, client, cause):
         self.events.append(("disconnected", client.client_id, cause))
@@ -170,6 +174,20 @@ async def test_the_hub_publishes_and_retains(engine):
         assert await get(client.received) == b"kept"
         engine.publish("m/m1/cmd", b"now")
         assert await get(client.received) == b"now"
+
+
+async def test_who_would_get_a_message_and_that_it_was_sent(engine, sink):
+    taken = []
+    engine.publish("m/m1/cmd", b"nobody", qos=1, on_taken=lambda: taken.append(1))
+    assert (engine.receivers("m/m1/cmd"), taken) == (0, [])
+    async with connected(engine, "m1") as client:
+        client.paho.subscribe("m/m1/cmd", 1)
+        await until(lambda: sink.subscribed == [("m1", "m/m1/cmd")])
+        assert (engine.receivers("m/m1/cmd"), engine.receivers("m/m2/cmd")) == (1, 0)
+        engine.publish("m/m1/cmd", b"now", qos=1, on_taken=lambda: taken.append(2))
+    await until(lambda: engine.receivers("m/m1/cmd") == 0)
+
+    assert taken == [2]
 
 
 async def test_a_subject_is_disconnected(engine, sink):

@@ -14,6 +14,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -52,6 +53,8 @@ class CountingSink:
             batch.acknowledge()
 
     def client_connected(self, client: ClientInfo) -> None: ...
+
+    def client_subscribed(self, client: ClientInfo, pattern: str, held: Sequence[bytes]) -> None: ...
 
     def client_disconnected(self, client: ClientInfo, cause: str) -> None: ...
 

@@ -142,6 +142,7 @@ class RecordingSink:
         self.batches: list[Batch] = []
         self.events: list[tuple[str, str]] = []
         self.opened: list[str] = []
+        self.subscribed: list[tuple[str | bytes, ...]] = []
         self.changed = asyncio.Event()
 
     def open_topic(self, client: ClientInfo, topic: str) -> object | None:
@@ -158,6 +159,9 @@ class RecordingSink:
     def client_connected(self, client: ClientInfo) -> None:
         self.events.append(("connected", client.client_id))
         self.changed.set()
+
+    def client_subscribed(self, client: ClientInfo, pattern: str, held: Sequence[bytes]) -> None:
+        self.subscribed.append((client.client_id, pattern, *held))
 
     def client_disconnected(self, client: ClientInfo, cause: str) -> None:
         self.events.append((cause, client.client_id))

@@ -304,3 +304,38 @@ async def test_nothing_secret_is_logged(caplog):
 
     assert "publish_denied" in caplog.text
     assert "geheim" not in caplog.text
+
+
+@pytest.mark.parametrize("version", [V311, V5])
+async def test_the_sink_hears_of_subscriptions_and_of_what_a_kept_session_holds(version):
+    keeps = {"clean_start": False} if version == V311 else {"clean_start": False, "session_expiry_s": 600}
+    async with running_broker() as run:
+        connect = run.client if version == V311 else run.five
+        client = await connect("c", **keeps)
+        await client.subscribe(("a/cmd", 1), ("b/+", 0))
+        assert run.sink.subscribed == [("c", "a/cmd"), ("c", "b/+")]
+        assert (run.broker.receivers("a/cmd"), run.broker.receivers("b/1"), run.broker.receivers("a")) == (1, 1, 0)
+        taken = []
+        for payload in (b"1", b"2"):
+            run.broker.publish("a/cmd", payload, qos=1, on_taken=lambda which=payload: taken.append(which))
+        run.broker.publish("b/1", b"3", qos=1, on_taken=lambda: taken.append(b"3"))
+        assert taken == [b"3"], "written with QoS 0 is all there is to know"
+        client.ack((await client.message()).packet_id)
+        await client.message()
+        await until(lambda: taken == [b"3", b"1"])
+        client.drop()
+        await run.sink.until_event("lost", "c")
+        assert run.broker.receivers("a/cmd") == 0
+        run.broker.publish("a/cmd", b"4", qos=1)
+
+        run.sink.subscribed.clear()
+        await connect("c", **keeps)
+        assert sorted(run.sink.subscribed) == [("c", "a/cmd", b"2", b"4"), ("c", "b/+")]
+
+
+async def test_a_refused_subscription_is_none():
+    async with running_broker(authenticator=TableAuthenticator(module=(b"pw", MODULE))) as run:
+        client = await run.client("c", username="module", password=b"pw")
+        await client.subscribe(("keep/2/cmd", 1), ("keep/1/cmd", 1))
+
+        assert run.sink.subscribed == [("c", "keep/1/cmd")]

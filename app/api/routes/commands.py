@@ -1,0 +1,151 @@
+"""Remote commands: the catalogue, sending to one or many modules, how they go."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar.di import Provide
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import PathParameter
+
+from app.api.access import ApiRequest, needs
+from app.api.lists import listing_of, page_of
+from app.api.routing import making, reading
+from app.domain.commands import CATALOGUE, REFUSAL_TEXTS, Argument, CommandKind
+from app.domain.errors import OperatorInputError
+from app.domain.listing import Listing
+from app.domain.people import Scope
+from app.protocol.api.commands import (
+    ArgumentInfo,
+    BulkAnswer,
+    BulkBody,
+    BulkInfo,
+    CommandInfo,
+    CommandKindInfo,
+    CommandResult,
+    LeftOut,
+    ModuleFilter,
+    NewCommandBody,
+)
+from app.protocol.api.common import Page
+from app.services.commands.sending import Commands, Order, Preview
+from app.stores.registry.commands import COLUMNS, CommandRecord, Selection
+
+Serial = Annotated[str, PathParameter(max_length=64, description="serial of a module")]
+Id = Annotated[str, PathParameter(max_length=26, description="26 characters")]
+_LISTING = {"listing": Provide(listing_of(COLUMNS), sync_to_thread=False)}
+
+
+def command_routes(commands: Commands) -> list[HTTPRouteHandler]:
+    """Everything about commands."""
+
+    @reading("/v1/command-kinds", needs(Scope.FLEET_READ), sync_to_thread=False)
+    def command_kinds() -> list[CommandKindInfo]:
+        """The commands there are, with their arguments and the right that each needs."""
+        return [_kind(kind) for kind in CATALOGUE]
+
+    @reading("/v1/commands", needs(Scope.FLEET_READ), dependencies=_LISTING, sync_to_thread=True)
+    def list_commands(listing: Listing) -> Page[CommandInfo]:
+        """Commands to any module, newest first unless sorted."""
+        return page_of(commands.listed(listing), _info)
+
+    @reading("/v1/modules/{serial:str}/commands", needs(Scope.FLEET_READ), dependencies=_LISTING, sync_to_thread=True)
+    def list_module_commands(serial: Serial, listing: Listing) -> Page[CommandInfo]:
+        """Commands to one module, newest first unless sorted."""
+        return page_of(commands.listed(listing, module=serial), _info)
+
+    @making("/v1/modules/{serial:str}/commands", needs(Scope.COMMANDS_SEND), sync_to_thread=True)
+    def send_command(request: ApiRequest, serial: Serial, data: NewCommandBody) -> CommandInfo:
+        """Send a command: the module gets it at once when it listens, else when it is back, unless it expires first."""
+        return _info(commands.send(request.user, serial, data.name, data.arguments, data.expires_in_s))
+
+    @reading("/v1/commands/{command_id:str}", needs(Scope.FLEET_READ), sync_to_thread=True)
+    def one_command(command_id: Id) -> CommandInfo:
+        """One command and what became of it."""
+        return _info(commands.command(command_id))
+
+    @making("/v1/commands/{command_id:str}/cancel", needs(Scope.COMMANDS_SEND), sync_to_thread=True, status_code=200)
+    def cancel_command(request: ApiRequest, command_id: Id) -> CommandInfo:
+        """Take a command back that was not sent yet."""
+        return _info(commands.cancel(request.user, command_id))
+
+    @making("/v1/commands/bulk", needs(Scope.COMMANDS_SEND), sync_to_thread=True)
+    def send_bulk(request: ApiRequest, data: BulkBody) -> BulkAnswer:
+        """Send a command to many modules, or with `preview` say who would get it, who not, and why."""
+        order = Order(data.name, data.arguments, _selection(data), data.expires_in_s)
+        if data.preview:
+            return _bulk_answer(None, commands.preview(request.user, order))
+        sent = commands.send_bulk(request.user, order)
+        return _bulk_answer(sent.bulk_id, sent.preview)
+
+    @reading("/v1/commands/bulk/{bulk_id:str}", needs(Scope.FLEET_READ), dependencies=_LISTING, sync_to_thread=True)
+    def one_bulk(bulk_id: Id, listing: Listing) -> BulkInfo:
+        """How a bulk goes: commands by state, and a page of them."""
+        found = commands.bulk(bulk_id, listing)
+        counts = {state.value: count for state, count in found.counts.items()}
+        return BulkInfo(bulk_id, counts, page_of(found.commands, _info))
+
+    return [
+        command_kinds,
+        list_commands,
+        list_module_commands,
+        send_command,
+        one_command,
+        cancel_command,
+        send_bulk,
+        one_bulk,
+    ]
+
+
+def _selection(body: BulkBody) -> Selection:
+    if body.all == (body.serials is not None):
+        raise OperatorInputError("name either serials, or all; not both")
+    if body.serials is not None:
+        if body.filter is not None:
+            raise OperatorInputError("a filter goes with all, not with serials")
+        return Selection(tuple(body.serials))
+    chosen = body.filter or ModuleFilter()
+    return Selection(None, chosen.tag, chosen.city, chosen.firmware)
+
+
+def _bulk_answer(bulk_id: str | None, preview: Preview) -> BulkAnswer:
+    left_out = [
+        LeftOut(reason.value, REFUSAL_TEXTS[reason], len(serials), list(serials))
+        for reason, serials in preview.left_out.items()
+    ]
+    return BulkAnswer(
+        bulk_id,
+        len(preview.now),
+        len(preview.when_back),
+        sum(one.count for one in left_out),
+        list(preview.now),
+        list(preview.when_back),
+        left_out,
+    )
+
+
+def _info(record: CommandRecord) -> CommandInfo:
+    return CommandInfo(
+        record.id,
+        record.module,
+        record.name,
+        dict(record.arguments),
+        record.state.value,
+        record.sent_by,
+        record.bulk_id,
+        record.created_us,
+        record.expires_us,
+        record.sent_us,
+        record.done_us,
+        None if record.result is None else CommandResult(**record.result),
+    )
+
+
+def _kind(kind: CommandKind) -> CommandKindInfo:
+    return CommandKindInfo(
+        kind.name, kind.doc, [_argument(row) for row in kind.arguments], kind.scope.value, kind.repeated
+    )
+
+
+def _argument(row: Argument) -> ArgumentInfo:
+    return ArgumentInfo(row.name, row.kind.__name__, row.doc, row.required, row.minimum, row.maximum, list(row.choices))
