@@ -146,6 +146,11 @@ class AmqttEngine:
             0,
         )
 
+    @property
+    def beside(self) -> Engine | None:
+        """The engine of the other listeners."""
+        return self._beside
+
     # -- broker.engine.Engine
 
     async def start(self) -> None:

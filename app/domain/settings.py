@@ -123,6 +123,20 @@ class SerialSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class EventsSettings:
+    """What happened to modules."""
+
+    days: int = setting(90, "events are kept this long", minimum=1, maximum=4000)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LiveSettings:
+    """The live feed."""
+
+    grant_minutes: int = setting(15, "a grant for a topic of the live feed ends after this", minimum=1, maximum=1440)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class HubSettings:
     """The hub process."""
 
@@ -142,6 +156,8 @@ class Settings:
     ingest: IngestSettings = dataclasses.field(default_factory=IngestSettings)
     store: StoreSettings = dataclasses.field(default_factory=StoreSettings)
     serial: SerialSettings = dataclasses.field(default_factory=SerialSettings)
+    events: EventsSettings = dataclasses.field(default_factory=EventsSettings)
+    live: LiveSettings = dataclasses.field(default_factory=LiveSettings)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

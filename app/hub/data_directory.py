@@ -50,6 +50,7 @@ class DataDirectory:
         self.broker = root / "broker"
         self.tls = root / "tls"
         self.quarantine = root / "quarantine.sqlite"
+        self.events = root / "events.sqlite"
         self.serial = root / "serial.json"
         self.lock = root / "hub.lock"
         self.status = root / "hub.json"

@@ -80,6 +80,9 @@ class MqttSource:
         self.counts: collections.Counter[str] = collections.Counter()
         # Have the engine ask `open_topic` again: readings whose handle became a slot take the short way then.
         self.forget_topics: Callable[[], None] = lambda: None
+        # Told of every client that comes and goes.
+        self.on_connected: list[Callable[[ClientInfo], None]] = []
+        self.on_disconnected: list[Callable[[ClientInfo, str], None]] = []
         self._find_slot = find_slot
         self._readings = readings
         self._refusals = refusals
@@ -125,10 +128,14 @@ class MqttSource:
         self._accept_singly(batch, guaranteed)
 
     def client_connected(self, client: ClientInfo) -> None:
-        """Nothing to do: a module is what publishes."""
+        """Tell whoever wants to know; a module is what publishes."""
+        for tell in self.on_connected:
+            tell(client)
 
     def client_disconnected(self, client: ClientInfo, cause: str) -> None:
-        """Nothing to do: the last will tells of it."""
+        """Tell whoever wants to know."""
+        for tell in self.on_disconnected:
+            tell(client, cause)
 
     def _accept_singly(self, batch: Batch, guaranteed: Batch | None) -> None:
         taken = _Taken([], [])

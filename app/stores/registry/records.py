@@ -7,6 +7,7 @@ import enum
 from typing import NamedTuple
 
 from app.domain.credentials import CredentialKind
+from app.domain.events import EventKind
 from app.domain.keys import CollectionLevel, SupplyPeriod
 
 
@@ -173,4 +174,15 @@ class ModulesChanged:
     serials: tuple[str, ...]
 
 
-Change = CredentialsChanged | ModulesChanged
+@dataclasses.dataclass(frozen=True, slots=True)
+class PairingChanged:
+    """A channel was paired, unpaired, or its site got a new meter, from `at_us` on; `kind` says which."""
+
+    serial: str
+    channel: int
+    at_us: int
+    kind: EventKind
+    site_id: int | None = None
+
+
+Change = CredentialsChanged | ModulesChanged | PairingChanged
