@@ -272,7 +272,9 @@ class AmqttEngine:
         if action is Action.PUBLISH:
             if topic in client.handles:
                 return True
-            if (self._private and topic.startswith(self._private)) or not any(matches(pattern, topic) for pattern in access.publish):
+            if (self._private and topic.startswith(self._private)) or not any(
+                matches(pattern, topic) for pattern in access.publish
+            ):
                 self._counters["publish_denied"] += 1
                 return False
             client.handles[topic] = self._sink.open_topic(client.info, topic)

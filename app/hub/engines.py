@@ -74,9 +74,7 @@ def build_engine(settings: Settings, directory: DataDirectory, authenticator: Au
     """The engine of the setting hub.engine. Raises CertificateError, CertificateFolderFault."""
     ports = listeners(settings.listen, server_certificate(settings.tls, directory.tls))
     if settings.hub.engine == "native":
-        return NativeBroker(
-            settings.broker, ports, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX
-        )
+        return NativeBroker(settings.broker, ports, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX)
     # amqtt takes a second to import, and only who asks for it shall pay.
     from broker.amqtt_engine import AmqttEngine  # noqa: PLC0415
 

@@ -20,6 +20,8 @@ from app.domain.people import ROLE_SCOPES, Principal, Role
 from app.domain.settings import Settings
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
+from app.hub.live_wiring import start_live
+from app.hub.module_watch import ModuleWatch
 from app.hub.roster import Roster
 from app.hub.statistics import Statistics
 from app.hub.supervisor import Supervisor
@@ -30,6 +32,7 @@ from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
 from app.services.access_log import AccessLog
 from app.services.group_power import GroupPower
+from app.services.live.grants import LiveGrants
 from app.services.people.tokens import TokenTable
 from app.services.readings import Readings
 from app.sources.mqtt import MqttSource
@@ -62,6 +65,7 @@ class DataPath:
     statistics: Statistics
     supervisor: Supervisor
     takes_readings: Callable[[], bool]
+    watch: ModuleWatch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Platform:
 
     api_address: tuple[str, int]
     tokens: TokenTable
+    live_grants: LiveGrants
     gate: Gate
     app: Litestar
 
@@ -83,9 +88,11 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     tokens = TokenTable(wall_clock_us)
     access_log = AccessLog()
     gate = Gate(tokens.principal_of, access_log, purpose_required=lambda: True)
+    live_grants, live_routes = start_live(path, gate, wall_clock_us)
 
     routes: list[HTTPRouteHandler] = [
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
+        *live_routes,
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
     ]
     settings = path.settings
@@ -93,4 +100,4 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     api = ApiServer(app, settings.listen.api_host, settings.listen.api_port)
     address = await api.start()
     stack.push_async_callback(api.stop)
-    return Platform(address, tokens, gate, app)
+    return Platform(address, tokens, live_grants, gate, app)

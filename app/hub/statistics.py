@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from app.hub.loop_lag import LoopLag
 from app.hub.serial_meters import SerialMeters
@@ -46,6 +46,11 @@ class Statistics:
         self._meters = meters
         self._lag = lag
         self._supervisor = supervisor
+        self._added: list[tuple[str, Callable[[], Mapping[str, float]]]] = []
+
+    def add(self, part: str, source: Callable[[], Mapping[str, float]]) -> None:
+        """Have the counters of a further part told, under its name."""
+        self._added.append((part, source))
 
     def now(self) -> dict[str, float]:
         """All of them; counters since the start, gauges now."""
@@ -68,6 +73,7 @@ class Statistics:
             "hub.task_faults": self._supervisor.faults,
             "loop.lag_p50_ms": self._lag.percentile_ms(50),
             "loop.lag_p99_ms": self._lag.percentile_ms(99),
+            **{name: value for part, source in self._added for name, value in _prefixed(part, source()).items()},
         }
 
 

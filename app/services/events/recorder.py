@@ -152,13 +152,9 @@ class EventRecorder:
 
 
 def _birth_of(details: Mapping[str, Any]) -> _Birth:
-    return _Birth(
-        **{
-            name: sys.intern(value) if isinstance(value, str) else value
-            for name, value in details.items()
-            if name in _Birth._fields
-        }
-    )
+    known: dict[str, Any] = {name: value for name, value in details.items() if name in _Birth._fields}
+    said: dict[str, Any] = {name: _shared(value) if isinstance(value, str) else value for name, value in known.items()}
+    return _Birth(**said)
 
 
 def _access_point(birth: _Birth) -> dict[str, Any]:

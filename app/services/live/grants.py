@@ -83,9 +83,7 @@ class LiveGrants:
         if not principal.may(_SCOPES[scope]):
             raise NotAllowed(f"a live grant for {scope} needs the right {_SCOPES[scope]}, which you do not have")
 
-    def give(
-        self, principal: Principal, scope: LiveScope, serial: str | None = None, *, renews: str = ""
-    ) -> Granted:
+    def give(self, principal: Principal, scope: LiveScope, serial: str | None = None, *, renews: str = "") -> Granted:
         """A new grant; or a new token and more time for the one that it `renews`, whose connection stays.
 
         Raises NotAllowed, OperatorInputError, TooManyGrants.

@@ -35,9 +35,7 @@ class Picture:
     connected: npt.NDArray[np.bool_]
 
 
-def take_picture(
-    live: LiveState, modules: ModuleDirectory, sessions: Sessions, version: str, now_us: int
-) -> Picture:
+def take_picture(live: LiveState, modules: ModuleDirectory, sessions: Sessions, version: str, now_us: int) -> Picture:
     """Copy what a picture needs; on the loop, a third of a millisecond for 48,000 modules.
 
     Power is left out where the consent of now does not cover single seconds, whatever was shown before.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
+import datetime as dt
 import heapq
 import re
 import sqlite3
@@ -21,7 +21,7 @@ from app.stores.events.schema import reading
 # A page of nothing but a flood of equal log lines ends here, with a cursor to go on from.
 _MOST_SCANNED = 20_000
 _SECOND_US = 1_000_000
-_EPOCH = datetime.date(1970, 1, 1)
+_EPOCH = dt.date(1970, 1, 1)
 _LATEST_US = 2**62
 _CURSOR = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -62,7 +62,7 @@ class EventPage:
 class DayCount(NamedTuple):
     """A civil day's events of a kind, and how many modules they were of."""
 
-    day: datetime.date
+    day: dt.date
     kind: str
     events: int
     modules: int
@@ -113,7 +113,7 @@ class EventReader:
             ).fetchone()
         return int(found[0])
 
-    def days(self, first: datetime.date, last: datetime.date) -> list[DayCount]:
+    def days(self, first: dt.date, last: dt.date) -> list[DayCount]:
         """Counts of each day and kind, rising."""
         with reading(self._path) as database:
             if database is None:
@@ -123,10 +123,7 @@ class EventReader:
                 "WHERE day >= ? AND day <= ? GROUP BY day, name ORDER BY day, name",
                 ((first - _EPOCH).days, (last - _EPOCH).days),
             ).fetchall()
-        return [
-            DayCount(_EPOCH + datetime.timedelta(days=day), kind, events, modules)
-            for day, kind, events, modules in rows
-        ]
+        return [DayCount(_EPOCH + dt.timedelta(days=day), kind, events, modules) for day, kind, events, modules in rows]
 
     def born(self) -> dict[str, Mapping[str, Any]]:
         """The newest birth of every module."""
@@ -178,7 +175,10 @@ def _rows(database: sqlite3.Connection, wanted: Wanted, below: tuple[int, int]) 
     with contextlib.ExitStack() as stack:
         answers = [stack.enter_context(contextlib.closing(database.execute(question, one))) for one in asked]
         streams = [
-            (_Row(time_us, number, serial, names.get(kind, ""), details) for time_us, number, serial, kind, details in answer)
+            (
+                _Row(time_us, number, serial, names.get(kind, ""), details)
+                for time_us, number, serial, kind, details in answer
+            )
             for answer in answers
         ]
         yield from heapq.merge(*streams, key=lambda row: row.order)

@@ -276,4 +276,3 @@ class EventStore:
 
     def _settled(self) -> int:
         return self.counters.written + self.counters.shed + self.counters.lost
-

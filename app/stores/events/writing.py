@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-import datetime
+import datetime as dt
 import logging
 import sqlite3
 import zoneinfo
@@ -24,7 +24,7 @@ _NAMES_AT_ONCE = 500
 # Zones change their offset at quarters of an hour.
 _QUARTER_US = 900_000_000
 _QUARTERS_KEPT = 1_000
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 # Year 9999: the last with a day.
 _LATEST_US = 253_370_764_800_000_000
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -72,7 +72,7 @@ class Writing:
                 "(SELECT day, kind, module FROM tally WHERE day < ? LIMIT ?)",
                 (self._day(time_us), most),
             ).rowcount
-        return events, events == most or tallies == most
+        return events, most in (events, tallies)
 
     def erase(self, database: sqlite3.Connection, serial: str, from_us: int, to_us: int, most: int) -> int:
         """Delete some of a module's events of a time, what is known of its birth, and its tallies of those days.
@@ -141,7 +141,7 @@ class Writing:
         if day is None:
             if len(self._days) >= _QUARTERS_KEPT:
                 self._days.clear()
-            moment = _EPOCH + datetime.timedelta(microseconds=quarter * _QUARTER_US)
+            moment = _EPOCH + dt.timedelta(microseconds=quarter * _QUARTER_US)
             day = self._days[quarter] = (moment.astimezone(self._zone).date() - _EPOCH.date()).days
         return day
 
@@ -164,5 +164,3 @@ def _encoded(event: Event) -> bytes | None:
 def _slices(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     for begin in range(0, len(names), size):
         yield names[begin : begin + size]
-
-
