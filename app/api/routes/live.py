@@ -10,7 +10,7 @@ from typing import Annotated
 from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import JSONBody, Parameter
 
 from app.api.access import ApiRequest, Gate, needs
 from app.api.routing import making, reading, removing
@@ -39,7 +39,7 @@ def live_routes(
     """`picture` copies live state, so handlers that ask for one run on the loop; what takes longer goes to a thread."""
 
     @making("/v1/live-grants", needs(Scope.LIVE, personal=("consumption",), at_times=True))
-    async def grant(request: ApiRequest, data: GrantWanted) -> GrantShape:
+    async def grant(request: ApiRequest, data: JSONBody[GrantWanted]) -> GrantShape:
         """Be let in to a topic of the live feed for some minutes; ask again, with `renews`, to go on."""
         grants.may(request.user, data.scope)
         if data.scope is LiveScope.MODULE and data.serial is not None and not is_module(data.serial):

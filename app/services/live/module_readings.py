@@ -13,7 +13,8 @@ from app.ingest.columns import Columns
 from app.ingest.directory import ModuleDirectory
 from app.protocol.live import LiveReading, module_topic
 
-_NULLABLE = ("drawn_wh", "register", "voltage_v", "current_a", "rssi_dbm", "frame_gap_ms", "seq")
+_WHOLE = ("drawn_wh", "register", "rssi_dbm", "frame_gap_ms", "seq")
+_FRACTIONS = ("voltage_v", "current_a")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -47,10 +48,12 @@ class ModuleReadings:
 
 
 def _reading(columns: Columns, row: int) -> LiveReading:
-    said: dict[str, Any] = {name: columns.nullable[name][row].as_py() for name in _NULLABLE}
+    said: dict[str, Any] = {name: columns.nullable[name][row].as_py() for name in _WHOLE}
+    for name in _FRACTIONS:
+        value = columns.nullable[name][row].as_py()
+        said[name] = None if value is None else _plain(value)
     if columns.power_kind[row]:
-        # A float32 as the text that people would write for it.
-        said["power"] = float(str(columns.power[row]))
+        said["power"] = _plain(columns.power[row])
         said["power_kind"] = int(columns.power_kind[row])
     return LiveReading(
         time_us=int(columns.time_us[row]),
@@ -59,3 +62,8 @@ def _reading(columns: Columns, row: int) -> LiveReading:
         resent=bool(columns.resent[row]),
         **said,
     )
+
+
+def _plain(value: float) -> float:
+    """A float32 as the module wrote it: 231.4, not 231.39999389648438."""
+    return float(str(np.float32(value)))
