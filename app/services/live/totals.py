@@ -44,6 +44,9 @@ class FleetTotals:
 
     def of(self, picture: Picture) -> Totals:
         """Take a picture; the numbers of now."""
+        if self._steps and picture.at_us <= self._steps[-1][0]:
+            # The clock was set back: what came before is of another time.
+            self.forget()
         drawn = picture.drawn_wh
         before = np.full(len(drawn), -1, np.int64)
         before[: len(self._before)] = self._before[: len(drawn)]
