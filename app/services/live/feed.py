@@ -41,12 +41,15 @@ class LivePort(Protocol):
 
 @dataclasses.dataclass(slots=True)
 class LiveCounters:
-    """Since the start. CPU of making and sending; `loop_ms` is the part of it on the hub's loop."""
+    """Since the start. CPU of making and sending; `loop_ms` is the part of it on the hub's loop, in pieces of which
+    the longest took `loop_longest_ms`.
+    """
 
     messages: int = 0
     bytes: int = 0
     cpu_ms: float = 0.0
     loop_ms: float = 0.0
+    loop_longest_ms: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -174,3 +177,4 @@ class LiveFeed:
         spent_ms = (time.thread_time() - began) * 1000
         self.counters.cpu_ms += spent_ms
         self.counters.loop_ms += spent_ms
+        self.counters.loop_longest_ms = max(self.counters.loop_longest_ms, spent_ms)
