@@ -41,7 +41,7 @@ def live_routes(
     @making("/v1/live-grants", needs(Scope.LIVE, personal=("consumption",), at_times=True))
     async def grant(request: ApiRequest, data: JSONBody[GrantWanted]) -> GrantShape:
         """Be let in to a topic of the live feed for some minutes; ask again, with `renews`, to go on."""
-        grants.may(request.user, data.scope)
+        grants.check(request.user, data.scope, data.serial)
         if data.scope is LiveScope.MODULE and data.serial is not None and not is_module(data.serial):
             raise UnknownNameError("module", data.serial)
         if data.scope in PERSONAL_SCOPES:

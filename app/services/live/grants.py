@@ -78,21 +78,21 @@ class LiveGrants:
     def __len__(self) -> int:
         return len(self._grants)
 
-    def may(self, principal: Principal, scope: LiveScope) -> None:
-        """Raises NotAllowed when somebody may not have a grant of this scope."""
+    def check(self, principal: Principal, scope: LiveScope, serial: str | None) -> str:
+        """The topic of a grant that somebody may have. Raises NotAllowed, OperatorInputError."""
         if not principal.may(_SCOPES[scope]):
             raise NotAllowed(f"a live grant for {scope} needs the right {_SCOPES[scope]}, which you do not have")
+        try:
+            return topic_of(scope, serial)
+        except ValueError as error:
+            raise OperatorInputError(str(error)) from None
 
     def give(self, principal: Principal, scope: LiveScope, serial: str | None = None, *, renews: str = "") -> Granted:
         """A new grant; or a new token and more time for the one that it `renews`, whose connection stays.
 
         Raises NotAllowed, OperatorInputError, TooManyGrants.
         """
-        self.may(principal, scope)
-        try:
-            topic = topic_of(scope, serial)
-        except ValueError as error:
-            raise OperatorInputError(str(error)) from None
+        topic = self.check(principal, scope, serial)
         token = new_secret()
         now_us = self._now_us()
         expires_us = now_us + self._minutes() * _MINUTE_US
