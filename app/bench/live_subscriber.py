@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from app.client.live_decoding import decode_fleet
 
@@ -38,11 +39,17 @@ def main() -> None:
         rows.append(len(frame.number))
         fresh.append(int(((frame.age_ms >= 0) & (frame.age_ms < 3000)).sum()))
 
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    def on_connect(*_told: Any) -> None:
+        client.subscribe([(topic, 0) for topic in grant["topics"]])
+
+    def on_subscribe(*_told: Any) -> None:
+        listening.set()
+
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.username_pw_set(grant["username"], grant["token"])
     client.on_message = on_message
-    client.on_connect = lambda *_: client.subscribe([(topic, 0) for topic in grant["topics"]])
-    client.on_subscribe = lambda *_: listening.set()
+    client.on_connect = on_connect
+    client.on_subscribe = on_subscribe
     client.connect(grant["host"], grant["port"])
     client.loop_start()
     listening.wait(30)

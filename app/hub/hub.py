@@ -35,6 +35,7 @@ from app.ingest.tail import Tail
 from app.protocol.messages import Message
 from app.protocol.topics import Kind
 from app.sources.mqtt import MqttSource
+from app.sources.sessions import Sessions
 from app.stores.failpoints import FailPoints
 from app.stores.journal.journal import Journal
 from app.stores.registry.registry import Registry
@@ -116,8 +117,12 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
             on_message=on_message,
             adopt=roster.adopt if _adopts(settings) else None,
         )
-        watch.follow(source, roster)
+        watch.follow(source)
         roster.on_adopted.append(source.adopted)
+        sessions = Sessions(modules.slot)
+        source.on_connected.append(sessions.opened)
+        source.on_disconnected.append(sessions.closed)
+        roster.on_adopted.append(sessions.adopted)
         credentials = CredentialFollower(registry, allow_anonymous=settings.broker.allow_anonymous)
         engine = build_engine(settings, directory, credentials.authenticator, source)
         credentials.follow(engine)
@@ -159,6 +164,7 @@ async def running_hub(directory: DataDirectory, settings: Settings) -> AsyncIter
             credentials,
             modules,
             live,
+            sessions,
             ingest,
             quarantine,
             store,

@@ -36,7 +36,7 @@ def start_live(path: DataPath, gate: Gate, now_us: Callable[[], int]) -> tuple[L
         grants,
         path.live,
         modules,
-        watch.sessions,
+        path.sessions,
         roster,
         watch.buffer,
         watch.readings,
@@ -52,7 +52,7 @@ def start_live(path: DataPath, gate: Gate, now_us: Callable[[], int]) -> tuple[L
 
     path.statistics.add("live", counted)
     path.statistics.add("events", watch.counted)
-    path.statistics.add("modules", lambda: {"connected": watch.sessions.count})
+    path.statistics.add("modules", lambda: {"connected": path.sessions.count})
 
     def is_module(serial: str) -> bool:
         return modules.slot(serial) is not None

@@ -1,4 +1,4 @@
-"""What watches modules from the first client on: sessions, events, and readings for the live feed."""
+"""What watches modules from the first client on: events, and readings for the live feed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from collections.abc import Callable, Mapping
 
 from app.domain.settings import Settings
 from app.hub.data_directory import DataDirectory
-from app.hub.roster import Roster
 from app.ingest.directory import ModuleDirectory
 from app.services.events.fan import EventFan
 from app.services.events.recorder import EventRecorder
 from app.services.live.event_buffer import EventBuffer
 from app.services.live.module_readings import ModuleReadings
 from app.sources.mqtt import MqttSource
-from app.sources.sessions import Sessions
 from app.stores.events.store import EventStore
 from app.stores.registry.registry import Registry
 
@@ -42,7 +40,6 @@ class ModuleWatch:
         stack.callback(self.store.close)
         self.buffer = EventBuffer()
         self.events = EventFan([self.store, self.buffer])
-        self.sessions = Sessions(modules.slot)
         self.readings = ModuleReadings(modules)
         self.recorder = EventRecorder(
             self.events,
@@ -53,11 +50,10 @@ class ModuleWatch:
         )
         registry.subscribe(self.recorder.registry_changed)
 
-    def follow(self, source: MqttSource, roster: Roster) -> None:
-        """Hear of clients, and of modules that get their slots."""
-        source.on_connected += [self.sessions.opened, self.recorder.connected]
-        source.on_disconnected += [self.sessions.closed, self.recorder.disconnected]
-        roster.on_adopted.append(self.sessions.adopted)
+    def follow(self, source: MqttSource) -> None:
+        """Hear of clients."""
+        source.on_connected.append(self.recorder.connected)
+        source.on_disconnected.append(self.recorder.disconnected)
 
     def counted(self) -> Mapping[str, float]:
         """Counters of the events."""

@@ -36,6 +36,7 @@ from app.services.live.grants import LiveGrants
 from app.services.people.tokens import TokenTable
 from app.services.readings import Readings
 from app.sources.mqtt import MqttSource
+from app.sources.sessions import Sessions
 from app.stores.registry.registry import Registry
 from app.stores.series.interface import SeriesStore
 from broker.engine import Engine
@@ -57,6 +58,7 @@ class DataPath:
     credentials: CredentialFollower
     modules: ModuleDirectory
     live: LiveState
+    sessions: Sessions
     ingest: Ingest
     quarantine: Quarantine
     store: SeriesStore

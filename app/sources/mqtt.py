@@ -80,7 +80,7 @@ class MqttSource:
         self.counts: collections.Counter[str] = collections.Counter()
         # Have the engine ask `open_topic` again: readings whose handle became a slot take the short way then.
         self.forget_topics: Callable[[], None] = lambda: None
-        # Told of every client that comes and goes.
+        # Told of each client that comes and goes (with the cause); on the loop, quick.
         self.on_connected: list[Callable[[ClientInfo], None]] = []
         self.on_disconnected: list[Callable[[ClientInfo, str], None]] = []
         self._find_slot = find_slot
@@ -128,12 +128,12 @@ class MqttSource:
         self._accept_singly(batch, guaranteed)
 
     def client_connected(self, client: ClientInfo) -> None:
-        """Tell whoever wants to know; a module is what publishes."""
+        """Tell who wants to know."""
         for tell in self.on_connected:
             tell(client)
 
     def client_disconnected(self, client: ClientInfo, cause: str) -> None:
-        """Tell whoever wants to know."""
+        """Tell who wants to know."""
         for tell in self.on_disconnected:
             tell(client, cause)
 
