@@ -39,6 +39,7 @@ BENCHES = (
     Command("ingest", "device_sim.bench.ingest", "readings per second from MQTT to the store"),
     Command("idle", "device_sim.bench.idle", "memory of idle connections, and its flatness under load"),
     Command("store", "app.bench.store", "cost and speed of journal, series store and roll-ups"),
+    Command("live", "app.bench.live", "what the live feed of a fleet costs the hub while readings flow in"),
     Command("api", "device_sim.bench.api", "how fast the API answers while a fleet's readings flow in"),
     Command("overload", "device_sim.bench.overload", "twice what the machine carries, and a store that stalls"),
     Command("crash", "device_sim.bench.crash", "kill -9 at random and at every fail point"),

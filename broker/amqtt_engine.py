@@ -114,7 +114,8 @@ class AmqttEngine:
     """`broker.engine.Engine` on amqtt. Listeners: at most one plain and one with TLS.
 
     `beside` is another engine for other listeners (the operators', which is always native): started, stopped, published
-    to and asked together with this one. Each has its own subscribers and retained messages.
+    to and asked together with this one. Each has its own subscribers and retained messages. Topics that begin with
+    `private` are never taken from a client here; what is sent there comes from the engine beside alone.
     """
 
     def __init__(
@@ -124,8 +125,10 @@ class AmqttEngine:
         sink: Sink,
         *,
         beside: Engine | None = None,
+        private: str = "",
     ) -> None:
         self._beside = beside
+        self._private = private
         self._listeners = sorted(listeners, key=lambda listener: listener.tls is not None)
         self._authenticator = authenticator
         self._sink = sink
@@ -149,6 +152,11 @@ class AmqttEngine:
             ),
             0,
         )
+
+    @property
+    def beside(self) -> Engine | None:
+        """The engine of the other listeners."""
+        return self._beside
 
     # -- broker.engine.Engine
 
@@ -286,7 +294,9 @@ class AmqttEngine:
         if action is Action.PUBLISH:
             if topic in client.handles:
                 return True
-            if not any(matches(pattern, topic) for pattern in access.publish):
+            if (self._private and topic.startswith(self._private)) or not any(
+                matches(pattern, topic) for pattern in access.publish
+            ):
                 self._counters["publish_denied"] += 1
                 return False
             client.handles[topic] = self._sink.open_topic(client.info, topic)

@@ -30,21 +30,25 @@ _PURPOSE = re.compile(r"([a-z][a-z0-9_-]{1,39})(?:\s*;\s*([\x21-\x7e]{1,100}))?"
 class Needs:
     """What a route asks for: a scope (None: any principal), and which personal attributes it shows, if any.
 
-    `while_password_is_due`: also somebody who must change their password first.
+    `while_password_is_due`: also somebody who must change their password first. `at_times`: only some requests of the
+    route show them, so a purpose is asked for when `Gate.saw` is called, before anything is shown.
     """
 
     scope: Scope | None
     personal: tuple[str, ...] = ()
     while_password_is_due: bool = False
+    at_times: bool = False
 
 
 # For the few routes that answer before a login.
 PUBLIC = None
 
 
-def needs(scope: Scope | None, *, personal: Sequence[str] = (), while_password_is_due: bool = False) -> dict[str, Any]:
+def needs(
+    scope: Scope | None, *, personal: Sequence[str] = (), while_password_is_due: bool = False, at_times: bool = False
+) -> dict[str, Any]:
     """The `opt` of a route."""
-    return {_NEEDS: Needs(scope, tuple(personal), while_password_is_due)}
+    return {_NEEDS: Needs(scope, tuple(personal), while_password_is_due, at_times)}
 
 
 def public() -> dict[str, Any]:
@@ -109,16 +113,20 @@ class Gate:
         if wanted.scope is not None and not principal.may(wanted.scope):
             raise NotAllowed(f"this needs the right {wanted.scope}, which you do not have")
         connection.scope["user"] = principal
-        if wanted.personal:
+        if wanted.personal and not wanted.at_times:
             connection.state["purpose"] = self._purpose(connection.headers.get(PURPOSE_HEADER, ""))
 
     def saw(self, request: ApiRequest, subjects: Sequence[str]) -> None:
-        """Note that a request showed the route's personal attributes of these subjects. Blocks until it is durable."""
+        """Note that a request showed the route's personal attributes of these subjects. Blocks until it is durable.
+
+        Raises PurposeNeeded on a route that is personal at times.
+        """
         wanted = needs_of(request.route_handler)
         if wanted is None or not wanted.personal:
             raise BugError("a route that shows personal data must say which")
         if subjects:
-            self._log.note(request.user, request.state["purpose"], subjects, wanted.personal)
+            stated = self._purpose(request.headers.get(PURPOSE_HEADER, "")) if wanted.at_times else None
+            self._log.note(request.user, stated or request.state["purpose"], subjects, wanted.personal)
 
     def _purpose(self, text: str) -> Purpose:
         if not text:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from litestar import Litestar
 from litestar.openapi.spec import OpenAPIType, Operation, Parameter, PathItem, Schema
 
@@ -48,8 +50,10 @@ def _describe(operation: Operation, path: str, needs: Needs | None) -> None:
         scope = "any login" if needs.scope is None else f"the scope `{needs.scope}`"
         said.append(f"Needs {scope} (roles: {', '.join(roles)}).")
         if needs.personal:
-            operation.parameters = [*(operation.parameters or ()), _PURPOSE]
-            said.append(f"Shows personal data, and is noted in the access log: {', '.join(needs.personal)}.")
+            stated = dataclasses.replace(_PURPOSE, required=not needs.at_times)
+            operation.parameters = [*(operation.parameters or ()), stated]
+            when = " at times, and then needs the header below" if needs.at_times else ""
+            said.append(f"Shows personal data{when}, and is noted in the access log: {', '.join(needs.personal)}.")
     operation.description = "\n\n".join(said)
 
 

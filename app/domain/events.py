@@ -15,15 +15,16 @@ class EventKind(enum.StrEnum):
     CONNECTED = "connected"
     # cause
     DISCONNECTED = "disconnected"
-    # boot_id, reset_reason, firmware, hardware, bssid, channel, ip, period_ms: those that the module said
+    # boot_id, reset_reason, firmware, hardware, bssid, channel, period_ms: those that the module said; bssid is an
+    # alias, since the address of an access point tells where a home is
     BORN = "born"
     # before, after
     FIRMWARE_CHANGED = "firmware_changed"
-    # before, after: BSSID or channel
+    # before, after: each with bssid (its alias) and channel
     ACCESS_POINT_CHANGED = "access_point_changed"
     # before_dbm, after_dbm
     RSSI_STEP = "rssi_step"
-    # site_id, channel
+    # channel, site_id (of PAIRED); told by the registry
     PAIRED = "paired"
     UNPAIRED = "unpaired"
     METER_CHANGED = "meter_changed"

@@ -163,6 +163,19 @@ class PrivacySettings:
     )
 
 
+class EventsSettings:
+    """What happened to modules."""
+
+    days: int = setting(90, "events are kept this long", minimum=1, maximum=4000)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LiveSettings:
+    """The live feed."""
+
+    grant_minutes: int = setting(15, "a grant for a topic of the live feed ends after this", minimum=1, maximum=1440)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class HubSettings:
     """The hub process."""
@@ -186,6 +199,8 @@ class Settings:
     serial: SerialSettings = dataclasses.field(default_factory=SerialSettings)
     people: PeopleSettings = dataclasses.field(default_factory=PeopleSettings)
     privacy: PrivacySettings = dataclasses.field(default_factory=PrivacySettings)
+    events: EventsSettings = dataclasses.field(default_factory=EventsSettings)
+    live: LiveSettings = dataclasses.field(default_factory=LiveSettings)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

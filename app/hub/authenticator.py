@@ -42,6 +42,9 @@ CLIENT_ID_SEPARATOR = "/"
 
 ANONYMOUS = Access("anonymous", "anonymous", ("#",), ("#",))
 
+# A client that names no id of its own gets one that begins so from the broker.
+_ASSIGNED_ID = "auto-"
+
 Refusal = Literal["listener", "unknown", "blocked", "secret", "kind", "client_id"]
 
 # Compared with when a name is unknown, so that the time of an answer does not tell which serials exist.
@@ -162,6 +165,8 @@ class RegistryAuthenticator:
         self._listeners = listeners
         self._used: set[str] = set()
         self._log_limit = LogLimit(monotonic)
+        # Token digest and access of a grant of the live feed; they are no credentials, and hold for operators' ports.
+        self.find_grant: Callable[[str], tuple[bytes, Access] | None] = lambda _username: None
         # Refused connects by reason.
         self.refused: collections.Counter[Refusal] = collections.Counter()
 
@@ -241,6 +246,10 @@ class RegistryAuthenticator:
         if self._table.is_module(owner) and owner != username:
             return "client_id"
         digest = None if username is None else self._table.secret_sha256(username)
+        if username is not None and digest is None and audience is Audience.OPERATORS:
+            grant = self.find_grant(username)
+            if grant is not None:
+                return self._decide_grant(grant, client_id, username, password)
         if username is None or digest is None:
             if self._allow_anonymous and audience is Audience.MODULES:
                 return ANONYMOUS
@@ -256,4 +265,16 @@ class RegistryAuthenticator:
         if kind is CredentialKind.MODULE and owner != username:
             return "client_id"
         self._used.add(username)
+        return access
+
+    @staticmethod
+    def _decide_grant(
+        grant: tuple[bytes, Access], client_id: str, username: str, password: bytes | None
+    ) -> Access | Refusal:
+        digest, access = grant
+        if not secret_matches(password or b"", digest):
+            return "secret"
+        # Under another id it would end whatever session another client has left there.
+        if client_id.partition(CLIENT_ID_SEPARATOR)[0] != username and not client_id.startswith(_ASSIGNED_ID):
+            return "client_id"
         return access

@@ -51,6 +51,7 @@ class DataDirectory:
         self.broker = root / "broker"
         self.tls = root / "tls"
         self.quarantine = root / "quarantine.sqlite"
+        self.events = root / "events.sqlite"
         self.serial = root / "serial.json"
         self.logs = root / "logs"
         self.access_head = root / "access-log.head"

@@ -7,9 +7,11 @@ import os
 import socket
 from pathlib import Path
 
+from app.domain.errors import BugError
 from app.domain.settings import DERIVED_PORT, ListenSettings, Settings, TlsSettings
 from app.hub.certificates import ServerTls, server_tls
 from app.hub.data_directory import DataDirectory
+from app.protocol.live import LIVE_PREFIX
 from broker.engine import Authenticator, Engine, Sink
 from broker.native.server import NativeBroker
 from broker.options import Listener, Tls
@@ -68,12 +70,22 @@ def build_engine(settings: Settings, directory: DataDirectory, authenticator: Au
     """The engine of the setting hub.engine. Raises CertificateError, CertificateFolderFault."""
     ports = listeners(settings.listen, server_certificate(settings.tls, directory.tls))
     if settings.hub.engine == "native":
-        return NativeBroker(settings.broker, ports, authenticator, sink, data_dir=directory.broker)
+        return NativeBroker(settings.broker, ports, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX)
     # amqtt takes a second to import, and only who asks for it shall pay.
     from broker.amqtt_engine import AmqttEngine  # noqa: PLC0415
 
     modules = [port for port in ports if port.name != OPERATORS]
     # Whatever engine serves the modules, the operators' listener is ours, so that their rights are enforced here.
     operators = [port for port in ports if port.name == OPERATORS]
-    beside = NativeBroker(settings.broker, operators, authenticator, sink, data_dir=directory.broker)
-    return AmqttEngine(modules, authenticator, sink, beside=beside)
+    beside = NativeBroker(
+        settings.broker, operators, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX
+    )
+    return AmqttEngine(modules, authenticator, sink, beside=beside, private=LIVE_PREFIX)
+
+
+def operators_broker(engine: Engine) -> NativeBroker:
+    """The broker of the operators' listener: the live feed goes there and nowhere else."""
+    found = engine if isinstance(engine, NativeBroker) else getattr(engine, "beside", None)
+    if not isinstance(found, NativeBroker):
+        raise BugError("an engine without a native broker for the operators' listener")
+    return found

@@ -14,7 +14,7 @@ from app.api.routes.modules import module_routes
 from app.api.routes.pairings import pairing_routes
 from app.api.routes.sites import site_routes
 from app.api.routes.views import view_routes
-from app.domain.events import Event, EventSink
+from app.domain.events import EventSink
 from app.hub.roster import Roster
 from app.hub.supervisor import Supervisor
 from app.ingest.directory import ModuleDirectory
@@ -26,13 +26,6 @@ from app.stores.registry.fleet_rows import FleetRows
 from app.stores.registry.registry import Registry
 from app.stores.registry.site_edits import SiteEdits
 from app.stores.registry.views import SavedViews
-
-
-class NoEvents:
-    """Stands where the store of events will."""
-
-    def note(self, event: Event) -> None:
-        """Forget it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

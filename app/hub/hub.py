@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from app.domain.errors import EnvironmentFault
 from app.domain.settings import Settings
@@ -17,19 +17,23 @@ from app.hub.data_directory import DataDirectory
 from app.hub.engines import build_engine
 from app.hub.fleet_feed import FleetFeed
 from app.hub.loop_lag import LoopLag
+from app.hub.module_watch import ModuleWatch
 from app.hub.platform import DataPath, Platform, start_platform, wall_clock_us
 from app.hub.roster import Roster
 from app.hub.serial_meters import SerialMeters
 from app.hub.statistics import Statistics
 from app.hub.supervisor import Supervisor
 from app.ingest.archiver import Archiver
+from app.ingest.columns import Columns
 from app.ingest.committer import CommitRules, Committer
 from app.ingest.directory import ModuleDirectory
-from app.ingest.ingest import Ingest
+from app.ingest.ingest import Bools, Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
 from app.ingest.stamping import TimeLimits
 from app.ingest.tail import Tail
+from app.protocol.messages import Message
+from app.protocol.topics import Kind
 from app.sources.mqtt import MqttSource
 from app.sources.sessions import Sessions
 from app.stores.failpoints import FailPoints
@@ -90,25 +94,32 @@ async def running_hub(
         archiver.start()
         stack.callback(archiver.stop, STOP_ARCHIVE_S)
 
+        watch = ModuleWatch(directory, settings, registry, modules, stack, wall_clock_us)
         live = LiveState()
         live.reserve(len(modules))
         quarantine = Quarantine(directory.quarantine, settings.ingest.quarantine_rows)
         fleet = FleetFeed(modules, store.note_fleet, now_us=wall_clock_us)
-        ingest = _build_ingest(settings, modules, live, quarantine, fleet)
+        ingest = _build_ingest(settings, modules, live, quarantine, [fleet.observe, watch.readings.observe])
         committer = Committer(
             journal, ingest, quarantine, tail, _commit_rules(settings), disk=directory.root, on_sealed=archiver.put
         )
         stack.push_async_callback(_stop_committer, committer, supervisor.vital("committer", committer.run()))
 
         births = Births(registry)
+
+        def on_message(serial: str, slot: int, kind: Kind, message: Message, arrival_us: int) -> None:
+            births.on_message(serial, slot, kind, message, arrival_us)
+            watch.recorder.on_message(serial, slot, kind, message, arrival_us)
+
         source = MqttSource(
             modules.slot,
             ingest,
             quarantine,
             serial_of=modules.serial,
-            on_message=births.on_message,
+            on_message=on_message,
             adopt=roster.adopt if _adopts(settings) else None,
         )
+        watch.follow(source)
         roster.on_adopted.append(source.adopted)
         sessions = Sessions(modules.slot)
         source.on_connected.append(sessions.opened)
@@ -165,6 +176,7 @@ async def running_hub(
             statistics,
             supervisor,
             takes_readings,
+            watch,
         )
         platform = await start_platform(path, stack)
 
@@ -194,7 +206,11 @@ def _open_store(
 
 
 def _build_ingest(
-    settings: Settings, modules: ModuleDirectory, live: LiveState, quarantine: Quarantine, fleet: FleetFeed
+    settings: Settings,
+    modules: ModuleDirectory,
+    live: LiveState,
+    quarantine: Quarantine,
+    observers: Sequence[Callable[[Columns, Bools], None]],
 ) -> Ingest:
     return Ingest(
         modules,
@@ -207,7 +223,7 @@ def _build_ingest(
         ),
         time_zone=settings.store.time_zone,
         buffer_rows=settings.ingest.buffer_rows,
-        observers=[fleet.observe],
+        observers=observers,
     )
 
 

@@ -19,12 +19,15 @@ from app.api.routes.hub import hub_routes
 from app.api.routes.metrics import metrics_routes
 from app.api.routes.readings import readings_routes
 from app.api.routes.state import state_routes
+from app.domain.people import Principal
 from app.domain.settings import Settings
 from app.hub.api_wiring import serve_api
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.doctor.examination import doctor_of_hub
-from app.hub.fleet_wiring import FleetParts, NoEvents, start_fleet
+from app.hub.fleet_wiring import FleetParts, start_fleet
+from app.hub.live_wiring import start_live
+from app.hub.module_watch import ModuleWatch
 from app.hub.operations_wiring import quarantine_desk, start_commands
 from app.hub.people_wiring import People, start_people
 from app.hub.roster import Roster
@@ -39,6 +42,7 @@ from app.ingest.quarantine import Quarantine
 from app.protocol.hub_file import ApiFacts
 from app.services.fleet.fleet import Fleet
 from app.services.group_power import GroupPower
+from app.services.live.grants import LiveGrants
 from app.services.people.parents_grant import ParentsGrant
 from app.services.people.tokens import TokenTable
 from app.services.readings import Readings
@@ -74,6 +78,7 @@ class DataPath:
     statistics: Statistics
     supervisor: Supervisor
     takes_readings: Callable[[], bool]
+    watch: ModuleWatch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class Platform:
     api_address: tuple[str, int]
     api: ApiFacts
     tokens: TokenTable
+    live_grants: LiveGrants
     gate: Gate
     app: Litestar
     # Lets the program that started this hub in, as administrator, while the hub runs.
@@ -104,12 +110,20 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     counters = ApiCounters()
     path.statistics.add("api", counters.now)
 
-    events = NoEvents()
+    events = path.watch.events
     parts = FleetParts(path.registry, path.modules, path.roster, path.live, path.sessions, path.supervisor)
     fleet, fleet_routes = await start_fleet(parts, events, gate, wall_clock_us)
+    live_grants, live_routes = start_live(path, gate, wall_clock_us)
+
+    # Who logs out, is disabled or may less, listens no longer.
+    def end_grants(principal: Principal) -> None:
+        live_grants.end_grants_of(principal.name, principal.session_id)
+
+    tokens.on_lost.append(end_grants)
 
     routes: list[HTTPRouteHandler] = [
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
+        *live_routes,
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
         *hub_routes(parents_grant.exchange, stop.ask),
         *doctor_routes(doctor_of_hub(path.directory, path.settings, path.statistics.now).examine),
@@ -124,4 +138,4 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     app = make_app(VERSION, gate, routes)
     api = await serve_api(app, path.settings, path.directory.tls, counters)
     stack.push_async_callback(api.server.stop)
-    return Platform(api.address, api.facts, tokens, gate, app, parents_grant, stop.asked, people, fleet)
+    return Platform(api.address, api.facts, tokens, live_grants, gate, app, parents_grant, stop.asked, people, fleet)

@@ -58,6 +58,15 @@ class ModuleDirectory:
         """City number by slot."""
         return self._group[: len(self._serials)]
 
+    @property
+    def levels(self) -> npt.NDArray[np.int8]:
+        """Collection level of the newest period by slot."""
+        return self._level[: len(self._serials)]
+
+    def serials(self) -> list[str]:
+        """Every module by slot; a copy."""
+        return self._serials.copy()
+
     def put(self, entries: Iterable[ModuleEntry]) -> None:
         """Add modules, or replace what is known of them (a pairing changed)."""
         for entry in entries:

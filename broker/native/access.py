@@ -9,11 +9,24 @@ from broker.packets.topics import covers, matches
 ANONYMOUS = Access(subject="anonymous", kind="anonymous", publish=("#",), subscribe=("#",))
 
 
-def may_publish(access: Access, topic: str) -> bool:
-    """Whether a message may go to this topic name."""
+def may_publish(access: Access, topic: str, private: str) -> bool:
+    """Whether a message may go to this topic name. Topics that begin with `private` (empty: none) are the hub's own."""
+    if private and topic.startswith(private):
+        return False
     return any(matches(pattern, topic) for pattern in access.publish)
 
 
-def may_subscribe(access: Access, pattern: str) -> bool:
-    """Whether everything that this filter (without `$share`) can match is allowed."""
-    return any(covers(allowed, pattern) for allowed in access.subscribe)
+def may_subscribe(access: Access, pattern: str, private: str) -> bool:
+    """Whether everything that this filter (without `$share`) can match is allowed.
+
+    A filter of private topics needs a pattern of private topics: `#` does not cover them.
+    """
+    asks_private = bool(private) and pattern.startswith(private)
+    return any(
+        covers(allowed, pattern) for allowed in access.subscribe if not asks_private or allowed.startswith(private)
+    )
+
+
+def may_receive_private(access: Access, topic: str, private: str) -> bool:
+    """Whether a message of a private topic may go to a client, whatever filter it came by."""
+    return any(allowed.startswith(private) and matches(allowed, topic) for allowed in access.subscribe)

@@ -65,6 +65,7 @@ class Core:
         *,
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        private: str = "",
     ) -> None:
         self._loop = loop
         self._monotonic = monotonic
@@ -77,6 +78,8 @@ class Core:
         self.authenticator = authenticator
         self.sink = sink
         self.store = store
+        # Topics that begin so are the hub's own; empty: there are none.
+        self.private = private
         self.now = now
         self.tick = 1
         self.held = False

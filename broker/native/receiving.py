@@ -84,7 +84,7 @@ class Receiving:
     def publish_will(self, message: Message, info: ClientInfo) -> None:
         """A will's time has come: it goes the way of any message of its client, if the client may publish it."""
         core = self._core
-        if not may_publish(info.access, message.topic):
+        if not may_publish(info.access, message.topic, core.private):
             core.counters.hit("publish_denied", info.client_id, f"may not publish its will to {shown(message.topic)}")
             return
         core.counters.add("wills_published")
@@ -146,7 +146,7 @@ class Receiving:
         if topic.count("/") >= core.options.max_topic_levels:
             core.counters.hit("limit_topic_levels", connection.name, f"topic {shown(topic)} has too many levels")
             return None
-        if not may_publish(connection.info.access, topic):
+        if not may_publish(connection.info.access, topic, core.private):
             core.counters.hit("publish_denied", connection.name, f"may not publish to {shown(topic)}")
             return None
         handle = core.sink.open_topic(connection.info, topic)

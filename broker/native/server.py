@@ -7,10 +7,11 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from broker.engine import Authenticator, Sink
+from broker.native.access import may_receive_private
 from broker.native.connection import Connection
 from broker.native.core import Core
 from broker.native.counters import Counters
@@ -40,6 +41,10 @@ class NativeBroker:
     Causes the sink hears when a client goes: `client` (it said goodbye), `lost` (its network did), `keepalive`,
     `takeover` (the same client connected anew), `protocol` (it broke the rules), `limit`, `stop` (this broker stops),
     or what `disconnect` was given.
+
+    Topics that begin with `private` are the hub's own, as `$` topics are a broker's: no client may publish there,
+    whatever its access says, and only a client whose access has a pattern that begins so receives what
+    `publish_private` sends. `#` in an access or a filter does not reach them.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class NativeBroker:
         sink: Sink,
         *,
         data_dir: Path | None = None,
+        private: str = "",
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,6 +64,7 @@ class NativeBroker:
         self._authenticator = authenticator
         self._sink = sink
         self._data_dir = data_dir
+        self._private = private
         self._now = now
         self._monotonic = monotonic
         self._core: Core | None = None
@@ -83,6 +90,7 @@ class NativeBroker:
             counters,
             now=self._now,
             monotonic=self._monotonic,
+            private=self._private,
         )
         self._core = core
         self._restore(core, stored)
@@ -131,6 +139,8 @@ class NativeBroker:
         core = self._running()
         if not is_topic(topic):
             raise ProtocolError(Reason.TOPIC_NAME_INVALID, f"not a topic name: {topic!r}")
+        if self._private and topic.startswith(self._private):
+            raise ProtocolError(Reason.TOPIC_NAME_INVALID, f"a private topic, see publish_private: {topic!r}")
         message = Message(topic, payload, qos=qos, retain=retain, on_taken=on_taken)
         if retain:
             core.retainer.keep(message, "")
@@ -141,6 +151,43 @@ class NativeBroker:
         return sum(
             target.session.connection is not None for target in self._running().subscriptions.match(topic).targets
         )
+
+    def publish_private(self, topic: str, payload: bytes) -> int:
+        """Send to those who may receive a private topic, QoS 0 and nothing kept; how many there were.
+
+        A client that does not take its messages fast enough misses this one (`dropped_slow`).
+        """
+        core = self._running()
+        message = Message(topic, payload)
+        receivers = self._private_receivers(core, topic)
+        for session in receivers:
+            core.outbound.deliver(session, message, 0)
+        return len(receivers)
+
+    def has_private_receiver(self, topic: str) -> bool:
+        """Whether `publish_private` would reach anybody."""
+        return self._core is not None and bool(self._private_receivers(self._core, topic))
+
+    def _private_receivers(self, core: Core, topic: str) -> list[Session]:
+        # Not by shared subscriptions: what goes round in turn is no picture of anything.
+        found = []
+        for target in core.subscriptions.match(topic).targets:
+            connection = target.session.connection
+            info = connection.info if connection is not None else None
+            if info is not None and may_receive_private(info.access, topic, self._private):
+                found.append(target.session)
+        return found
+
+    def end_sessions(self, subjects: Collection[str], cause: str) -> int:
+        """Close the connections of these credentials and forget their sessions, in one pass; how many there were."""
+        core = self._running()
+        found = [session for session in core.sessions.by_id.values() if session.subject in subjects]
+        for session in found:
+            if session.connection is not None:
+                session.connection.end(cause, Reason.ADMINISTRATIVE_ACTION)
+            if core.sessions.by_id.get(session.client_id) is session:
+                core.sessions.end(session)
+        return len(found)
 
     def hold_guaranteed(self, hold: bool) -> None:
         """While held, connections that send QoS 1 or 2 are not read any further."""

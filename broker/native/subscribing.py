@@ -122,7 +122,7 @@ class Subscribing:
                 "limit_topic_levels", connection.name, f"filter {shown(asked.pattern)} has too many levels"
             )
             return Reason.TOPIC_FILTER_INVALID
-        if not may_subscribe(connection.info.access, pattern):
+        if not may_subscribe(connection.info.access, pattern, core.private):
             core.counters.hit("subscribe_denied", connection.name, f"may not subscribe to {shown(asked.pattern)}")
             return Reason.NOT_AUTHORIZED
         has = session.subscriptions or {}

@@ -21,7 +21,7 @@ from app.services.fleet.live_columns import LiveColumns, OpenSessions, UsualGaps
 from app.services.fleet.search import SearchIndex, SearchTexts
 from app.services.fleet.table import FleetTable, FleetTableBuilder
 from app.stores.registry.fleet_rows import FleetRows
-from app.stores.registry.records import Change, CredentialsChanged, ModulesChanged
+from app.stores.registry.records import Change, CredentialsChanged, ModulesChanged, SitesChanged
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ class Fleet:
             elif isinstance(change, CredentialsChanged):
                 # A module's user name is its serial; other names are no module's, which the reading finds out.
                 self._changed.serials.update(change.usernames)
-            else:
+            elif isinstance(change, SitesChanged):
                 self._changed.sites.update(change.numbers)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.ask)

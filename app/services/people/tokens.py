@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from app.domain.credentials import hash_secret
 from app.domain.people import Principal
@@ -30,6 +30,8 @@ class TokenTable:
         self._grants: dict[bytes, Grant] = {}
         self._used_us: dict[bytes, int] = {}
         self._lock = threading.Lock()
+        # Told of each principal that one of its tokens lost or changed, in whatever thread did it; must not raise.
+        self.on_lost: list[Callable[[Principal], None]] = []
 
     def __len__(self) -> int:
         return len(self._grants)
@@ -42,28 +44,35 @@ class TokenTable:
     def remove(self, token_sha256: bytes) -> None:
         """Refuse a token from now on; one that is unknown already is passed over."""
         with self._lock:
-            self._grants.pop(token_sha256, None)
+            gone = self._grants.pop(token_sha256, None)
+        if gone is not None:
+            self._tell_lost([gone])
 
     def remove_where(self, unwanted: Callable[[Principal], bool]) -> int:
         """Refuse the tokens of some principals; how many there were."""
         with self._lock:
-            gone = [digest for digest, grant in self._grants.items() if unwanted(grant.principal)]
+            gone = {digest: grant for digest, grant in self._grants.items() if unwanted(grant.principal)}
             for digest in gone:
                 del self._grants[digest]
+        self._tell_lost(gone.values())
         return len(gone)
 
     def change_where(self, wanted: Callable[[Principal], bool], change: Callable[[Principal], Principal]) -> None:
         """Put another principal behind the tokens of some: their role has changed, say."""
         with self._lock:
-            for digest, grant in self._grants.items():
-                if wanted(grant.principal):
-                    self._grants[digest] = Grant(change(grant.principal), grant.expires_us)
+            before = {digest: grant for digest, grant in self._grants.items() if wanted(grant.principal)}
+            for digest, grant in before.items():
+                self._grants[digest] = Grant(change(grant.principal), grant.expires_us)
+        self._tell_lost(before.values())
 
     def exchange(self, ours: Callable[[Principal], bool], grants: Mapping[bytes, Grant]) -> None:
         """These instead of the tokens of some principals, at once."""
         with self._lock:
-            kept = {digest: grant for digest, grant in self._grants.items() if not ours(grant.principal)}
+            before = self._grants
+            kept = {digest: grant for digest, grant in before.items() if not ours(grant.principal)}
             self._grants = kept | dict(grants)
+            lost = [grant for digest, grant in before.items() if self._grants.get(digest) != grant]
+        self._tell_lost(lost)
 
     def principal_of(self, token: str) -> Principal | None:
         """Whose a token is; None when it is unknown or its time is over."""
@@ -76,8 +85,7 @@ class TokenTable:
             if grant is None:
                 return None
             if grant.expires_us is not None and now_us >= grant.expires_us:
-                del self._grants[digest]
-                return None
+                return None  # `drop_expired` forgets it
             self._used_us[digest] = now_us
         return grant.principal
 
@@ -85,14 +93,22 @@ class TokenTable:
         """Forget tokens whose time is over and that nobody asks with any more."""
         now_us = self._now_us()
         with self._lock:
+            before = self._grants
             self._grants = {
                 digest: grant
-                for digest, grant in self._grants.items()
+                for digest, grant in before.items()
                 if grant.expires_us is None or now_us < grant.expires_us
             }
+            lost = [grant for digest, grant in before.items() if digest not in self._grants]
+        self._tell_lost(lost)
 
     def take_used(self) -> dict[bytes, int]:
         """When each token was used last, of those that were used since the call before."""
         with self._lock:
             used, self._used_us = self._used_us, {}
         return used
+
+    def _tell_lost(self, grants: Iterable[Grant]) -> None:
+        for principal in {grant.principal for grant in grants}:
+            for tell in self.on_lost:
+                tell(principal)

@@ -7,6 +7,7 @@ import enum
 from typing import NamedTuple
 
 from app.domain.credentials import CredentialKind
+from app.domain.events import EventKind
 from app.domain.keys import CollectionLevel, SupplyPeriod
 
 
@@ -181,4 +182,15 @@ class SitesChanged:
     moved: bool = False
 
 
-Change = CredentialsChanged | ModulesChanged | SitesChanged
+@dataclasses.dataclass(frozen=True, slots=True)
+class PairingChanged:
+    """A channel was paired, unpaired, or its site got a new meter, from `at_us` on; `kind` says which."""
+
+    serial: str
+    channel: int
+    at_us: int
+    kind: EventKind
+    site_id: int | None = None
+
+
+Change = CredentialsChanged | ModulesChanged | SitesChanged | PairingChanged

@@ -13,6 +13,7 @@ from typing import Self
 from sqlalchemy import Connection
 
 from app.domain.credentials import CredentialKind
+from app.domain.events import EventKind
 from app.domain.keys import CollectionLevel, SupplyPeriods, draw_keys, draw_token
 from app.stores.registry import accounts, places, provisioning, supply
 from app.stores.registry.faults import faults_of
@@ -32,6 +33,7 @@ from app.stores.registry.records import (
     ModulesChanged,
     NewSite,
     PairedAs,
+    PairingChanged,
     PairingRecord,
     Place,
     Provisioned,
@@ -302,7 +304,9 @@ class Registry:
         """Pair a channel with a site and meter from a moment on. Raises RefusedChangeError, UnknownNameError."""
         with self._changing(serial) as connection:
             row = supply.channel_id(connection, serial, channel)
-            return supply.pair(connection, row, at_us, paired, self._draw_keys)
+            change = supply.pair(connection, row, at_us, paired, self._draw_keys)
+        self._tell(PairingChanged(serial, channel, at_us, EventKind.PAIRED, paired.site_id))
+        return change
 
     def unpair(
         self, serial: str, channel: int, at_us: int, *, level: CollectionLevel = CollectionLevel.NONE
@@ -313,13 +317,17 @@ class Registry:
         """
         with self._changing(serial) as connection:
             row = supply.channel_id(connection, serial, channel)
-            return supply.unpair(connection, row, at_us, level, self._draw_keys)
+            change = supply.unpair(connection, row, at_us, level, self._draw_keys)
+        self._tell(PairingChanged(serial, channel, at_us, EventKind.UNPAIRED))
+        return change
 
     def change_meter(self, serial: str, channel: int, at_us: int, meter_serial: str | None) -> KeyChange:
         """The site has a new meter from a moment on. Raises RefusedChangeError, UnknownNameError."""
         with self._changing(serial) as connection:
             row = supply.channel_id(connection, serial, channel)
-            return supply.change_meter(connection, row, at_us, meter_serial, self._draw_keys)
+            change = supply.change_meter(connection, row, at_us, meter_serial, self._draw_keys)
+        self._tell(PairingChanged(serial, channel, at_us, EventKind.METER_CHANGED))
+        return change
 
     def change_holder(
         self, serial: str, channel: int, at_us: int, holder: str | None, level: CollectionLevel

@@ -10,6 +10,17 @@ import pytest
 from app.domain.reading import StateBit
 from app.protocol.codec import MAX_OTHER_BYTES, MAX_TELE_BYTES, Reason
 from app.protocol.golden import CBOR_EXAMPLES, JSON_EXAMPLES, golden, golden_cbor
+from app.protocol.live import (
+    FLEET_COLUMNS,
+    PERSONAL_SCOPES,
+    ROSTER_COLUMNS,
+    LiveBit,
+    LiveEvent,
+    LiveReading,
+    LiveScope,
+    LiveStats,
+    topic_of,
+)
 from app.protocol.messages import MAX_LOG_LINES, MAX_READINGS, VERSION, Ack, Cmd, Diag, Fota, Log, State, Tele
 from app.protocol.topics import MAX_SERIAL_LENGTH, PREFIX, Kind
 
@@ -20,6 +31,7 @@ BLOCKS = {
     (language, name): body.strip()
     for language, name, body in re.findall(r"^```(json|hex) (\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 }
+LIVE_STRUCTS = {"stats": LiveStats, "an event": LiveEvent, "a reading of a module": LiveReading}
 STRUCTS = {"tele": Tele, "state": State, "log": Log, "diag": Diag, "fota": Fota, "cmd": Cmd, "ack": Ack}
 
 
@@ -77,3 +89,44 @@ def test_limits_are_those_of_the_code():
     assert f"1 to {MAX_SERIAL_LENGTH} characters" in SECTIONS["Topics"]
     assert f"`{PREFIX}<serial>/<kind>`" in SECTIONS["Topics"]
     assert f"version {VERSION}" in PAGE.splitlines()[0]
+
+
+def live_tables():
+    """Rows of the live feed's section by the first cell of their table's head."""
+    tables = {}
+    for block in re.findall(r"(?:^\|[^\n]*\n)+", SECTIONS["Live feed, for consoles"], re.MULTILINE):
+        head, _line, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+        tables[head[0].replace("`", "")] = rows
+    return tables
+
+
+def test_the_live_feed_has_the_topics_of_the_code():
+    rows = {row[1].strip("`"): row for row in live_tables()["topic"]}
+
+    assert set(rows) == set(LiveScope)
+    for scope in LiveScope:
+        topic = topic_of(scope, "SERIAL" if scope is LiveScope.MODULE else None)
+        assert rows[scope][0] == f"`{topic.replace('SERIAL', '<serial>')}`"
+        assert ("Personal data" in rows[scope][3]) == (scope in PERSONAL_SCOPES)
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"), [("column of a picture", FLEET_COLUMNS), ("column of the roster", ROSTER_COLUMNS)]
+)
+def test_the_live_feed_has_the_columns_of_the_code(table, columns):
+    shown = {row[0].strip("`"): row[1] for row in live_tables()[table]}
+
+    assert shown == {name: kind for name, (kind, _doc) in columns.items()}
+
+
+@pytest.mark.parametrize("name", LIVE_STRUCTS)
+def test_the_live_feed_has_the_fields_of_the_code(name):
+    shown = [field for row in live_tables()[f"field of {name}"] for field in re.findall(r"`(\w+)`", row[0])]
+
+    assert sorted(shown) == sorted(LIVE_STRUCTS[name].__struct_fields__)
+
+
+def test_bits_of_the_live_feed_are_the_hubs_own():
+    for bit in LiveBit:
+        assert f"bit {bit.value.bit_length() - 1}, `{bit.name}`" in SECTIONS["Live feed, for consoles"]
+        assert bit.value > max(StateBit).value
