@@ -87,9 +87,15 @@ class IngestSettings:
         10, "a journal segment becomes a commit of the series store after this", minimum=1, maximum=600
     )
     segment_mb: int = setting(64, "... or at this size", minimum=1, maximum=1024)
-    future_minutes: float = setting(5.0, "a reading further in the future goes to quarantine", minimum=0, maximum=1440, live=True)
-    resent_days: int = setting(31, "oldest reading accepted when its module says it is re-sent", minimum=0, maximum=400, live=True)
-    quarantine_rows: int = setting(10_000, "refused messages kept for operators", minimum=0, maximum=1_000_000, live=True)
+    future_minutes: float = setting(
+        5.0, "a reading further in the future goes to quarantine", minimum=0, maximum=1440, live=True
+    )
+    resent_days: int = setting(
+        31, "oldest reading accepted when its module says it is re-sent", minimum=0, maximum=400, live=True
+    )
+    quarantine_rows: int = setting(
+        10_000, "refused messages kept for operators", minimum=0, maximum=1_000_000, live=True
+    )
     minimum_free_mb: int = setting(
         256,
         "with less free disk the journal takes no readings, so that the registry can still be written",
@@ -132,7 +138,9 @@ class HubSettings:
     """The hub process."""
 
     engine: str = setting("native", "the modules' broker engine", choices=("native", "amqtt", "external"))
-    log_level: str = setting("INFO", "least level that is logged", choices=("DEBUG", "INFO", "WARNING", "ERROR"), live=True)
+    log_level: str = setting(
+        "INFO", "least level that is logged", choices=("DEBUG", "INFO", "WARNING", "ERROR"), live=True
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

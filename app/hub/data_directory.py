@@ -51,6 +51,9 @@ class DataDirectory:
         self.tls = root / "tls"
         self.quarantine = root / "quarantine.sqlite"
         self.serial = root / "serial.json"
+        self.settings = root / "wattdeck.toml"
+        self.jobs = root / "jobs"
+        self.imports = root / "imports"
         self.lock = root / "hub.lock"
         self.status = root / "hub.json"
 

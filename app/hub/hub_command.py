@@ -76,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
         lock.release()
 
 
-def _run_loop(directory: DataDirectory, settings: Settings, lock: HubLock, parents_token: str | None, layers: Layers) -> int:
+def _run_loop(
+    directory: DataDirectory, settings: Settings, lock: HubLock, parents_token: str | None, layers: Layers
+) -> int:
     from app.hub.hub import running_hub  # noqa: PLC0415 - the stores' libraries take a second to import; mistakes show before
 
     async def main() -> int:

@@ -20,6 +20,7 @@ from app.domain.people import ROLE_SCOPES, Principal, Role
 from app.domain.settings import Settings
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
+from app.hub.jobs_wiring import start_jobs
 from app.hub.roster import Roster
 from app.hub.statistics import Statistics
 from app.hub.supervisor import Supervisor
@@ -30,6 +31,8 @@ from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
 from app.services.access_log import AccessLog
 from app.services.group_power import GroupPower
+from app.services.jobs.jobs import Jobs
+from app.services.live_settings import LiveSettings
 from app.services.people.tokens import TokenTable
 from app.services.readings import Readings
 from app.sources.mqtt import MqttSource
@@ -49,6 +52,7 @@ class DataPath:
 
     directory: DataDirectory
     settings: Settings
+    live_settings: LiveSettings
     registry: Registry
     roster: Roster
     credentials: CredentialFollower
@@ -72,6 +76,7 @@ class Platform:
     tokens: TokenTable
     gate: Gate
     app: Litestar
+    jobs: Jobs
 
     def let_parent_in(self, token: str) -> None:
         """Let the program that started this hub in, as administrator, while the hub runs."""
@@ -88,9 +93,13 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
     ]
+    jobs = start_jobs(
+        path.directory, path.registry, path.store, path.live_settings, gate, path.supervisor, stack, path.statistics
+    )
+    routes += jobs.routes
     settings = path.settings
     app = make_app(VERSION, gate, routes)
     api = ApiServer(app, settings.listen.api_host, settings.listen.api_port)
     address = await api.start()
     stack.push_async_callback(api.stop)
-    return Platform(address, tokens, gate, app)
+    return Platform(address, tokens, gate, app, jobs.jobs)

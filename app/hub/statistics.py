@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from app.hub.loop_lag import LoopLag
 from app.hub.serial_meters import SerialMeters
@@ -46,6 +46,11 @@ class Statistics:
         self._meters = meters
         self._lag = lag
         self._supervisor = supervisor
+        self._others: list[tuple[str, Callable[[], Mapping[str, float]]]] = []
+
+    def add(self, part: str, counters: Callable[[], Mapping[str, float]]) -> None:
+        """Have another part's counters told too; they are asked on the loop."""
+        self._others.append((part, counters))
 
     def now(self) -> dict[str, float]:
         """All of them; counters since the start, gauges now."""
@@ -68,6 +73,7 @@ class Statistics:
             "hub.task_faults": self._supervisor.faults,
             "loop.lag_p50_ms": self._lag.percentile_ms(50),
             "loop.lag_p99_ms": self._lag.percentile_ms(99),
+            **{f"{part}.{name}": value for part, told in self._others for name, value in told().items()},
         }
 
 

@@ -60,6 +60,10 @@ class Quarantine:
         if self.room > 0:
             self._pending.append(RefusedMessage(arrival_us, module, kind, reason, detail, payload[:_LONGEST_PAYLOAD]))
 
+    def keep_rows(self, most_rows: int) -> None:
+        """Keep so many from the next flush on."""
+        self._most_rows = most_rows
+
     @property
     def room(self) -> int:
         """How many more messages are kept until the next flush; for those above it `count` is enough."""

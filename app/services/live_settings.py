@@ -18,9 +18,9 @@ from tomlkit.exceptions import TOMLKitError
 from app.domain.errors import EnvironmentFault, OperatorInputError, VersionConflict, WattdeckError
 from app.domain.settings import Loaded, Row, Settings, catalogue
 from app.stores.registry.actions import Deed, record
-from app.stores.registry.faults import RefusedChangeError
+from app.stores.registry.faults import RefusedChangeError, RegistryFault
 from app.stores.registry.registry import Registry
-from app.services.jobs.result_file import sync_folder
+from app.stores.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +116,16 @@ class LiveSettings:
             coming = self._evaluate(changed)
             before = {key: _hidden(rows[key], rows[key].of(before_file.settings)) for key in values}
             after = {key: _hidden(rows[key], rows[key].of(coming.settings)) for key in values}
-            with self._registry.writing() as connection:
-                record(connection, Deed(actor, "settings.edit", "settings:hub", before, after), self._now_us())
-                self._write(changed)
+            deed = Deed(actor, "settings.edit", "settings:hub", before, after)
+            try:
+                with self._registry.writing() as connection:
+                    record(connection, deed, self._now_us())
+                    self._write(changed)
+            except RegistryFault:
+                # Neither is there without the other.
+                if self._read() != text:
+                    self._write(text)
+                raise
             self._take_over(coming, values)
         return self.all()
 
@@ -173,7 +180,7 @@ class LiveSettings:
             if self._path.exists():
                 fresh.chmod(self._path.stat().st_mode & 0o777)
             fresh.replace(self._path)
-            sync_folder(self._path.parent)
+            Storage().sync_directory(self._path.parent)
         except OSError as error:
             raise EnvironmentFault(f"{self._path} can not be written: {error.strerror}; nothing was changed") from error
 
@@ -190,12 +197,12 @@ def _edited(text: bytes, values: Mapping[str, Value]) -> bytes:
         for key, value in values.items():
             section, _, name = key.partition(".")
             if value is None:
-                if section in document and name in document[section]:  # type: ignore[operator]
-                    document[section].remove(name)  # type: ignore[union-attr]
+                if section in document and name in document[section]:
+                    document[section].remove(name)
                 continue
             if section not in document:
                 document.add(section, tomlkit.table())
-            document[section][name] = list(value) if isinstance(value, tuple) else value  # type: ignore[index]
+            document[section][name] = list(value) if isinstance(value, tuple) else value
         return tomlkit.dumps(document).encode()
     except (TOMLKitError, UnicodeDecodeError) as error:
         raise OperatorInputError(f"the file of settings can not be edited: {error}") from error
@@ -203,9 +210,7 @@ def _edited(text: bytes, values: Mapping[str, Value]) -> bytes:
 
 def _with(settings: Settings, row: Row, value: Any) -> Settings:
     section, _, name = row.key.partition(".")
-    return dataclasses.replace(
-        settings, **{section: dataclasses.replace(getattr(settings, section), **{name: value})}
-    )
+    return dataclasses.replace(settings, **{section: dataclasses.replace(getattr(settings, section), **{name: value})})
 
 
 def _hidden(row: Row, value: Any) -> Any:

@@ -25,6 +25,8 @@ class Tidying:
         """Until cancelled."""
         while True:
             for chore in self._chores:
-                while await asyncio.to_thread(chore):
+                more = True
+                while more:
+                    more = await asyncio.to_thread(chore)
                     await asyncio.sleep(_PAUSE_S)
             await asyncio.sleep(self._look_each_s)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from litestar.response import Stream
 
@@ -19,6 +20,7 @@ from app.protocol.api.common import Page
 from app.services.actions import Actions
 from app.stores.registry.action_log import ACTION_COLUMNS, ActionRecord
 
+CSV = "text/csv"
 ActionId = Annotated[int, Parameter(ge=1, le=2**62)]
 
 
@@ -35,13 +37,17 @@ def action_routes(actions: Actions) -> list[HTTPRouteHandler]:
         return page_of(actions.found(listing), shape)
 
     @reading(
-        "/v1/actions.csv", needs(Scope.ACTIONS_READ), dependencies=listing, media_type="text/csv", sync_to_thread=True
+        "/v1/actions.csv",
+        needs(Scope.ACTIONS_READ),
+        dependencies=listing,
+        answers=ResponseSpec(str, description="a header, then a line for each change", media_type=CSV),
+        sync_to_thread=True,
     )
     def actions_csv(listing: Listing) -> Stream:
         """Every change that meets the filters as CSV, oldest first; page and order do not count."""
         return Stream(
             actions.as_csv(listing),
-            media_type="text/csv; charset=utf-8",
+            media_type=CSV,
             headers={"content-disposition": 'attachment; filename="wattdeck-actions.csv"'},
         )
 

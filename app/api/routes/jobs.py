@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from io import FileIO
 from typing import Annotated
 
-from litestar import MediaType
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
-from litestar.response import File
+from litestar.response import Stream
 
 from app.api.access import ApiRequest, Gate, needs
 from app.api.lists import listing_of, page_of
@@ -20,6 +23,8 @@ from app.protocol.api.jobs import Job, JobResult, NewJob
 from app.services.jobs.jobs import Jobs
 from app.stores.registry.jobs import JOB_COLUMNS, JobRecord
 
+_PIECE_BYTES = 1_000_000
+OCTETS = "application/octet-stream"
 JobId = Annotated[str, Parameter(min_length=26, max_length=26, pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
 
 
@@ -73,17 +78,23 @@ def job_routes(jobs: Jobs, gate: Gate) -> list[HTTPRouteHandler]:
         """End a job after its present step; what it has written is removed."""
         return shape(jobs.cancel(request.user, job_id))
 
-    @reading("/v1/jobs/{job_id:str}/result", needs(Scope.JOBS), media_type=MediaType.TEXT, sync_to_thread=True)
-    def job_result(request: ApiRequest, job_id: JobId) -> File:
+    @reading(
+        "/v1/jobs/{job_id:str}/result",
+        needs(Scope.JOBS),
+        answers=ResponseSpec(bytes, description="the file", media_type=OCTETS),
+        sync_to_thread=True,
+    )
+    def job_result(request: ApiRequest, job_id: JobId) -> Stream:
         """The file a job has made, until it expires; a personal one needs a purpose and is noted again."""
         result = jobs.result(request.user, job_id)
         gate.saw_some(request, [*result.subjects, f"job:{job_id}"], result.attributes)
-        return File(
-            result.path,
-            filename=f"wattdeck-{result.path.name}",
-            content_disposition_type="attachment",
-            media_type="application/octet-stream",
-        )
+        # Opened now: one that expires meanwhile is still sent to its end.
+        file = result.open()
+        headers = {
+            "content-disposition": f'attachment; filename="wattdeck-{result.path.name}"',
+            "content-length": str(os.fstat(file.fileno()).st_size),
+        }
+        return Stream(_pieces(file), media_type=OCTETS, headers=headers)
 
     @removing("/v1/jobs/{job_id:str}/result", needs(Scope.JOBS), sync_to_thread=True)
     def remove_job_result(request: ApiRequest, job_id: JobId) -> None:
@@ -91,3 +102,9 @@ def job_routes(jobs: Jobs, gate: Gate) -> list[HTTPRouteHandler]:
         jobs.remove_result(request.user, job_id)
 
     return [start_job, list_jobs, one_job, cancel_job, job_result, remove_job_result]
+
+
+def _pieces(file: FileIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece

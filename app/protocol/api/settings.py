@@ -14,7 +14,7 @@ NewValues = dict[Annotated[str, msgspec.Meta(max_length=100)], NewValue]
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """A setting: `source` is default, file, environment, flag, --set or program; a key above the file can not be changed.
+    """A setting. `source` is default, file, environment, flag, --set or program; what is above the file stays so.
 
     `live`: holds at once when it is changed. `needs_restart`: `next_value` holds after a restart of the hub.
     """

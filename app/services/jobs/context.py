@@ -10,6 +10,7 @@ from typing import Any
 
 from app.domain.errors import BugError
 from app.services.jobs.result_file import ResultFile
+from app.stores.failpoints import FailPoint, FailPoints
 
 # Each save is a durable write of the registry; steps between two saves are repeated after a crash.
 SAVE_EACH_S = 0.5
@@ -39,6 +40,7 @@ class JobContext:
         folder: Path,
         save: Save,
         stopping: threading.Event,
+        failpoints: FailPoints | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.job_id = job_id
@@ -51,6 +53,7 @@ class JobContext:
         self._folder = folder
         self._save = save
         self._stopping = stopping
+        self._failpoints = failpoints or FailPoints()
         self._cancelled = threading.Event()
         self._monotonic_s = monotonic_s
         self._saved_at_s = monotonic_s()
@@ -72,7 +75,7 @@ class JobContext:
             raise JobInterrupted
 
     def result(self, extension: str) -> ResultFile:
-        """The job's result file, as long as it was at the cursor. Call it first: a file that was lost resets the cursor."""
+        """The job's result file, as it was at the cursor. Call it first: a file that was lost resets the cursor."""
         if self.file is not None:
             raise BugError("a job has one result file")
         self.file = ResultFile(self._folder, f"{self.job_id}.{extension}")
@@ -81,7 +84,8 @@ class JobContext:
         return self.file
 
     def step_done(self, cursor: Any, *, done: int, total: int | None, message: str = "") -> None:
-        """A step is over: from `cursor` (any JSON but null) the next one begins. Raises JobCancelled, JobInterrupted."""
+        """A step is over: from `cursor` (any JSON but null) the next begins. Raises JobCancelled, JobInterrupted."""
+        self._failpoints.passing(FailPoint.JOB_STEP)
         now_s = self._monotonic_s()
         if now_s - self._saved_at_s >= SAVE_EACH_S or self._stopping.is_set():
             self._saved_at_s = now_s

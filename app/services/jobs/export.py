@@ -15,13 +15,12 @@ from app.services.jobs.context import JobContext
 from app.services.jobs.kinds import JobKind, Parameters, as_parameters
 from app.services.jobs.result_file import ResultFile
 from app.services.jobs.table_formats import FORMATS, TableFormat
+from app.services.readings import shown, shown_schema
 from app.stores.registry.faults import UnknownNameError
 from app.stores.registry.module_choice import city_of_keys, modules_in_city, modules_with_tag
 from app.stores.registry.registry import Registry
 from app.stores.series.grouping import numbers
 from app.stores.series.interface import SeriesReader
-from app.stores.series.schema import RAW
-from app.stores.series.tiers import TIER_READ
 
 MOST_MODULES = 50_000
 _MOST_SHOWN = 20
@@ -32,6 +31,8 @@ _DAYS_A_STEP = {Resolution.TEN_MIN: 31, Resolution.HOUR: 366, Resolution.DAY: 10
 _RAW_STAYS_DAYS = 2
 # The year 2100.
 _LATEST_US = 4_102_444_800_000_000
+
+_WHOSE = (pa.field("serial", pa.string(), nullable=False), pa.field("channel", pa.int32(), nullable=False))
 
 TimeUs = Annotated[int, msgspec.Meta(ge=0, le=_LATEST_US)]
 Serial = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -76,7 +77,7 @@ class Export(JobKind):
         # What is still to come is not exported: the file would be another one each time.
         end_us = min(asked.end_us, self._now_us())
         start_us = asked.start_us
-        if asked.resolution == Resolution.RAW:
+        if Resolution(asked.resolution) is Resolution.RAW:
             start_us = max(start_us, self._now_us() - (self._raw_days() + _RAW_STAYS_DAYS) * DAY_US)
         if asked.start_us >= end_us:
             raise OperatorInputError("the export must begin before its end, and before now")
@@ -120,14 +121,16 @@ class Export(JobKind):
             if serial < at[0]:
                 continue
             for place, read in self._steps(serial, wanted, resolution, at):
-                rows += _write(file, form, schema, serial, place[1], read())
+                rows += _write(file, form, schema, place[:2], read())
                 # The next step begins after this one, at the earliest a microsecond later.
                 following = (*place[:3], place[3] + 1)
                 message = f"module {number + 1} of {len(serials)}, {rows} rows"
                 context.step_done({"next": following, "rows": rows}, done=number, total=len(serials), message=message)
             message = f"module {number + 1} of {len(serials)}, {rows} rows"
             # "\0" sorts behind the serial and before every other.
-            context.step_done({"next": (f"{serial}\0", 0, 0, 0), "rows": rows}, done=number + 1, total=len(serials), message=message)
+            context.step_done(
+                {"next": (f"{serial}\0", 0, 0, 0), "rows": rows}, done=number + 1, total=len(serials), message=message
+            )
         file.append(form.end())
         return f"{rows} rows of {len(serials)} modules"
 
@@ -189,21 +192,18 @@ class Export(JobKind):
 
 
 def _schema(resolution: Resolution, extension: str) -> pa.Schema:
-    stored = RAW if resolution is Resolution.RAW else TIER_READ
-    named = [pa.field("serial", pa.string(), nullable=False), pa.field("channel", pa.int32(), nullable=False)]
+    """The columns of the file: those of the API's readings, after whose they are."""
     # CSV has no lists.
     plain = extension == FORMATS["csv"].extension
-    return pa.schema([*named, *(field for field in stored if field.name != "key" and not (plain and pa.types.is_list(field.type)))])
+    fields = [field for field in shown_schema(resolution, "readings") if not (plain and pa.types.is_list(field.type))]
+    return pa.schema([*_WHOSE, *fields])
 
 
-def _write(file: ResultFile, form: TableFormat, schema: pa.Schema, serial: str, channel: int, found: pa.Table) -> int:
-    if not found.num_rows:
-        return 0
-    count = found.num_rows
-    columns = [
-        pa.array([serial] * count, pa.string()),
-        pa.array([channel] * count, pa.int32()),
-        *(found.column(name) for name in schema.names[2:]),
-    ]
-    file.append(form.rows(pa.Table.from_arrays(columns, schema=schema)))
+def _write(file: ResultFile, form: TableFormat, schema: pa.Schema, whose: tuple[str, int], found: pa.Table) -> int:
+    count: int = found.num_rows
+    if count:
+        serial, channel = whose
+        columns = [pa.array([serial] * count, pa.string()), pa.array([channel] * count, pa.int32())]
+        columns += shown(found, pa.schema(list(schema)[len(_WHOSE) :])).columns
+        file.append(form.rows(pa.Table.from_arrays(columns, schema=schema)))
     return count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
 
 from app.domain.errors import NotAllowed, OperatorInputError
@@ -50,8 +51,16 @@ class Result:
     """A result that may be sent, and what it shows of whom."""
 
     path: Path
+    job: JobRecord
     subjects: Sequence[str]
     attributes: Sequence[str]
+
+    def open(self) -> FileIO:
+        """The file. Raises NoResult when it is gone."""
+        try:
+            return FileIO(self.path)
+        except FileNotFoundError:
+            raise NoResult(self.job) from None
 
 
 class Jobs:
@@ -118,13 +127,10 @@ class Jobs:
         if kind is not None:
             _check_rights(principal, kind.scopes)
         expired = job.result_expires_us is not None and job.result_expires_us <= self._now_us()
-        if job.result_file is None or expired or not (self._folder / job.result_file).is_file():
+        # A kind of another version of this program: whom it concerned is not known, so nobody may have it.
+        if job.result_file is None or expired or kind is None:
             raise NoResult(job)
-        path = self._folder / job.result_file
-        # A kind of another version: whom it concerned is not known, and nobody may have it.
-        if kind is None:
-            raise NoResult(job)
-        return Result(path, kind.subjects(job.parameters), kind.personal)
+        return Result(self._folder / job.result_file, job, kind.subjects(job.parameters), kind.personal)
 
     def remove_result(self, principal: Principal, job_id: str) -> None:
         """Remove the file of a job. Raises UnknownNameError."""

@@ -6,6 +6,8 @@ import os
 from io import FileIO
 from pathlib import Path
 
+from app.stores.storage import Storage
+
 PART = ".part"
 
 
@@ -50,7 +52,7 @@ class ResultFile:
         self.sync()
         self.close()
         self._part.replace(self._path)
-        sync_folder(self._path.parent)
+        Storage().sync_directory(self._path.parent)
 
     def close(self) -> None:
         """Let go of the file, whole or not."""
@@ -63,14 +65,3 @@ class ResultFile:
         self.close()
         self._part.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder survive a loss of power; where a system can not, its file system does so itself."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

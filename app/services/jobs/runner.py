@@ -17,6 +17,7 @@ from app.domain.resolution import DAY_US
 from app.services.jobs.context import JobCancelled, JobContext, JobInterrupted
 from app.services.jobs.kinds import JobKinds
 from app.services.jobs.result_file import PART
+from app.stores.failpoints import FailPoints
 from app.stores.registry.faults import UnknownNameError
 from app.stores.registry.jobs import JobRecord, JobTable
 
@@ -42,6 +43,7 @@ class JobRunner:
         now_us: Callable[[], int],
         result_days: Callable[[], int],
         at_once: int = AT_ONCE,
+        failpoints: FailPoints | None = None,
     ) -> None:
         self.counts = {"done": 0, "failed": 0, "cancelled": 0, "unsaved": 0}
         self._table = table
@@ -50,6 +52,7 @@ class JobRunner:
         self._now_us = now_us
         self._result_days = result_days
         self._at_once = at_once
+        self._failpoints = failpoints
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="job")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
@@ -116,6 +119,7 @@ class JobRunner:
             folder=self._folder,
             save=lambda *progress: self._save(job.id, *progress),
             stopping=self._stopping,
+            failpoints=self._failpoints,
         )
         if job.cancel_asked:
             context.cancel()
@@ -181,7 +185,7 @@ class JobRunner:
             log.warning("progress of job %s could not be written: %s", job_id, error)
 
     def _until_done(self, write: Callable[[], None]) -> None:
-        """Write an outcome, again while the registry fails. A hub that stops meanwhile finds it out at its next start."""
+        """Write an outcome, again while the registry fails. A hub that stops meanwhile does the rest anew."""
         while True:
             try:
                 write()

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
 from app.domain.errors import BugError
 from app.domain.jobs import JobState, states_before
@@ -222,8 +222,8 @@ def _one(connection: Connection, job_id: str) -> JobRecord:
     return _record(row)
 
 
-def _record(row: Mapping[str, Any]) -> JobRecord:
-    values = dict(row)
+def _record(row: RowMapping) -> JobRecord:
+    values: dict[str, Any] = {column.name: row[column] for column in table(Job).columns}
     values["state"] = JobState(values["state"])
     values["parameters"] = msgspec.json.decode(values["parameters"])
     values["cursor"] = None if values["cursor"] is None else msgspec.json.decode(values["cursor"])

@@ -43,4 +43,4 @@ def city_of_keys(connection: Connection, serial: str) -> dict[int, str]:
         .join(Module)
         .where(Module.serial == serial)
     )
-    return {key: city for key, city in connection.execute(query)}
+    return {row.key: row.city for row in connection.execute(query)}

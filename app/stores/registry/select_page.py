@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +12,13 @@ from sqlalchemy import ColumnElement, Connection, Row, Select
 from app.domain.listing import Comparison, Condition, Found, Listing
 
 Columns = Mapping[str, ColumnElement[Any]]
+_OPERATORS: Mapping[Comparison, Callable[[Any, Any], Any]] = {
+    Comparison.EQUAL: operator.eq,
+    Comparison.LESS: operator.lt,
+    Comparison.AT_MOST: operator.le,
+    Comparison.MORE: operator.gt,
+    Comparison.AT_LEAST: operator.ge,
+}
 
 
 def select_page(
@@ -19,7 +27,9 @@ def select_page(
     """The rows of a query that a listing asks for; `last` is unique and makes every order definite."""
     kept = query.where(*conditions_of(columns, listing))
     total = connection.execute(sa.select(sa.func.count()).select_from(kept.order_by(None).subquery())).scalar_one()
-    rows = connection.execute(kept.order_by(*order_of(columns, listing), last).offset(listing.offset).limit(listing.limit))
+    rows = connection.execute(
+        kept.order_by(*order_of(columns, listing), last).offset(listing.offset).limit(listing.limit)
+    )
     return Found(list(rows), total, listing.offset, listing.limit)
 
 
@@ -44,20 +54,13 @@ def _condition(column: ColumnElement[Any], one: Condition) -> ColumnElement[bool
     if not values:
         return sa.true() if one.comparison is Comparison.UNEQUAL else sa.false()
     (value, *_) = values
+    if one.comparison in _OPERATORS:
+        compared: ColumnElement[bool] = _OPERATORS[one.comparison](column, value)
+        return compared
     match one.comparison:
-        case Comparison.EQUAL:
-            return column == value
         case Comparison.UNEQUAL:
             return sa.or_(column != value, column.is_(None))
-        case Comparison.LESS:
-            return column < value
-        case Comparison.AT_MOST:
-            return column <= value
-        case Comparison.MORE:
-            return column > value
-        case Comparison.AT_LEAST:
-            return column >= value
         case Comparison.HAS:
             return sa.func.lower(column).contains(str(value).lower(), autoescape=True)
-        case Comparison.AMONG:
+        case _:
             return column.in_(values)

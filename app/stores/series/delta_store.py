@@ -121,6 +121,11 @@ class DeltaSeriesStore:
             except OSError as problem:
                 raise StoreUnavailable(self._folder, problem) from problem
 
+    def set_retention(self, retention: Retention) -> None:
+        """Keep each tier so long from now on; what has gone stays gone. Waits for the present step of upkeep."""
+        with self._maintaining:
+            self._upkeep.set_retention(retention)
+
     def settle(self) -> None:
         """Waits for the merge in progress; for tests, benches and an orderly end."""
         with self._maintaining:
