@@ -59,8 +59,9 @@ def test_killed_in_the_middle_it_makes_the_same_file(hubs, tmp_path, form):
     hub = hubs()
     for module in modules:
         with connected(hub, serial=module.serial, secret=module.secret) as mqtt:
-            for payload in history(start_ms):
-                mqtt.publish(f"wd/v1/m/{module.serial}/tele", payload, qos=1).wait_for_publish(WAIT_S)
+            sent = [mqtt.publish(f"wd/v1/m/{module.serial}/tele", one, qos=1) for one in history(start_ms)]
+            for message in sent:
+                message.wait_for_publish(WAIT_S)
     with client_of(hub) as client:
         whole = result_of(client, start(client, parameters))
     assert hub.sigterm() == 0

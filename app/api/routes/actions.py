@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
@@ -32,7 +32,7 @@ def action_routes(actions: Actions) -> list[HTTPRouteHandler]:
         return Action(one.id, one.at_us, one.actor, one.what, one.subject, one.before, one.after)
 
     @reading("/v1/actions", needs(Scope.ACTIONS_READ), dependencies=listing, sync_to_thread=True)
-    def list_actions(listing: Listing) -> Page[Action]:
+    def list_actions(listing: NamedDependency[Listing]) -> Page[Action]:
         """Changes by people, the newest first."""
         return page_of(actions.found(listing), shape)
 
@@ -43,7 +43,7 @@ def action_routes(actions: Actions) -> list[HTTPRouteHandler]:
         answers=ResponseSpec(str, description="a header, then a line for each change", media_type=CSV),
         sync_to_thread=True,
     )
-    def actions_csv(listing: Listing) -> Stream:
+    def actions_csv(listing: NamedDependency[Listing]) -> Stream:
         """Every change that meets the filters as CSV, oldest first; page and order do not count."""
         return Stream(
             actions.as_csv(listing),

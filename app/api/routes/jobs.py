@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from io import FileIO
 from typing import Annotated
 
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
@@ -64,7 +64,7 @@ def job_routes(jobs: Jobs, gate: Gate) -> list[HTTPRouteHandler]:
         dependencies={"listing": Provide(listing_of(JOB_COLUMNS), sync_to_thread=False)},
         sync_to_thread=True,
     )
-    def list_jobs(request: ApiRequest, listing: Listing) -> Page[Job]:
+    def list_jobs(request: ApiRequest, listing: NamedDependency[Listing]) -> Page[Job]:
         """Your jobs, or everybody's for an administrator; the newest first."""
         return page_of(jobs.found(request.user, listing), shape)
 

@@ -158,9 +158,8 @@ class Export(JobKind):
             for period in periods.periods:
                 if (serial, channel, period.from_us) < at[:3] or cities.get(period.key, "") != city:
                     continue
-                start_us = max(wanted["start_us"], period.from_us)
-                end_us = wanted["end_us"] if period.to_us is None else min(wanted["end_us"], period.to_us)
-                for begin, end in self._slices(period.key, start_us, end_us, resolution):
+                # A key has no rows outside its period; a bucket may begin before it.
+                for begin, end in self._slices(period.key, wanted["start_us"], wanted["end_us"], resolution):
                     place = (serial, channel, period.from_us, begin)
                     if place >= at:
                         yield place, self._reading(period.key, begin, end, resolution)
@@ -170,8 +169,6 @@ class Export(JobKind):
 
     def _slices(self, key: int, start_us: int, end_us: int, resolution: Resolution) -> Iterator[tuple[int, int]]:
         """Bounded parts of a range, none where there is nothing: a key may have begun long before its first reading."""
-        if start_us >= end_us:
-            return
         # The day tier is kept longest, and what is not in it yet is made for the answer.
         days = self._store.read(key, start_us - LONGEST_DAY_US, end_us, Resolution.DAY)
         midnights = numbers(days, "time")[0].tolist()

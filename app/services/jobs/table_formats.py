@@ -66,7 +66,8 @@ class ArrowStream:
 
     def rows(self, table: pa.Table) -> bytes:
         """See TableFormat."""
-        return self._stream(table.combine_chunks())[len(self.begin(table.schema)) :]
+        columns = [_settled(column.combine_chunks()) for column in table.columns]
+        return self._stream(pa.Table.from_arrays(columns, schema=table.schema))[len(self.begin(table.schema)) :]
 
     def end(self) -> bytes:
         """See TableFormat."""
@@ -82,6 +83,17 @@ class ArrowStream:
 
 
 FORMATS: dict[str, TableFormat] = {"csv": CsvGzip(), "arrow": ArrowStream()}
+
+
+def _settled(column: pa.Array) -> pa.Array:
+    """The same values; what lies in memory where there is none is settled too, wherever the rows came from."""
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_timestamp(kind)):
+        return pa.array(column.to_pylist(), kind)
+    plain = column.cast(pa.int64()) if pa.types.is_timestamp(kind) else column
+    mask = plain.is_null().to_numpy(zero_copy_only=False) if plain.null_count else None
+    values = plain.fill_null(0).to_numpy(zero_copy_only=False)
+    return pa.array(values, plain.type, mask=mask).cast(kind)
 
 
 def _compressed(data: bytes) -> bytes:
