@@ -77,6 +77,7 @@ class Platform:
     gate: Gate
     app: Litestar
     jobs: Jobs
+    path: DataPath
 
     def let_parent_in(self, token: str) -> None:
         """Let the program that started this hub in, as administrator, while the hub runs."""
@@ -102,4 +103,4 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     api = ApiServer(app, settings.listen.api_host, settings.listen.api_port)
     address = await api.start()
     stack.push_async_callback(api.stop)
-    return Platform(address, tokens, gate, app, jobs.jobs)
+    return Platform(address, tokens, gate, app, jobs.jobs, path)

@@ -39,9 +39,10 @@ async def finished(client, answer):
     assert answer.status_code == 201, answer.text
     path = f"/v1/jobs/{answer.json()['id']}"
     async with asyncio.timeout(WAIT_S):
-        while (job := (await client.get(path)).json())["state"] in ("queued", "running"):
-            await asyncio.sleep(0.02)
-    return job
+        while True:
+            job = (await client.get(path)).json()
+            if job["state"] not in ("queued", "running"):
+                return job
 
 
 async def exported(trial, client, **more):

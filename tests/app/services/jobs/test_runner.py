@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from typing import ClassVar
 
 import pytest
 
@@ -17,6 +18,7 @@ from app.services.jobs.kinds import JobKind, kinds_of
 from app.services.jobs.runner import JobRunner
 from app.stores.registry.jobs import JobTable
 from app.stores.registry.registry import Registry, wall_clock_us
+from tests.e2e.clients import eventually
 
 WAIT_S = 20
 
@@ -51,7 +53,11 @@ class Failing(JobKind):
     """Fails in the way it is asked to."""
 
     name = "failing"
-    ways = {"operator": OperatorInputError("no such thing"), "bug": ValueError("x"), "disk": OSError(28, "No space")}
+    ways: ClassVar = {
+        "operator": OperatorInputError("no such thing"),
+        "bug": ValueError("x"),
+        "disk": OSError(28, "No space"),
+    }
 
     def prepare(self, parameters):
         return parameters
@@ -108,10 +114,8 @@ def add(table, kind="steps", **parameters):
 
 
 async def ended(table, job):
-    async with asyncio.timeout(WAIT_S):
-        while not (found := await asyncio.to_thread(table.get, job.id)).state.ended:
-            await asyncio.sleep(0.005)
-    return found
+    await asyncio.to_thread(eventually, lambda: table.get(job.id).state.ended)
+    return table.get(job.id)
 
 
 def acquire(semaphore):
@@ -254,9 +258,7 @@ async def test_files_that_belong_to_no_job_are_removed_at_the_start(table, runni
 
     async with running():
         late = add(table, steps=1)
-        async with asyncio.timeout(WAIT_S):
-            while stray.exists():
-                await asyncio.sleep(0.005)
+        await asyncio.to_thread(eventually, lambda: not stray.exists())
     assert (folder / done.result_file).exists()
     assert not (folder / f"{job.id}.other").exists()
     assert late.id

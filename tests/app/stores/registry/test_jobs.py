@@ -111,7 +111,7 @@ def test_lists_by_owner_order_and_filter(jobs, clock):
     assert [job.id for job in jobs.found(listing("kind:has:B"), owner=None).rows] == [ids[1]]
     assert [job.id for job in jobs.found(listing("finished_us:ge:1"), owner=None).rows] == [ids[0]]
     assert jobs.found(listing("finished_us:ne:1"), owner=None).total == 3, "unknown is unequal to everything"
-    assert [job.id for job in jobs.found(listing(sort="-finished_us"), owner=None).rows][0] == ids[0], "unknown last"
+    assert jobs.found(listing(sort="-finished_us"), owner=None).rows[0].id == ids[0], "unknown last"
     assert jobs.found(listing("kind:eq:\0"), owner=None).total == 0
     assert jobs.found(listing("kind:ne:\0"), owner=None).total == 3
     assert jobs.found(listing("kind:has:%"), owner=None).total == 0, "no pattern of SQL"
