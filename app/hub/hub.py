@@ -154,6 +154,7 @@ async def running_hub(
             credentials,
             modules,
             live,
+            tail,
             ingest,
             quarantine,
             store,

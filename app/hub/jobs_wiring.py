@@ -119,6 +119,6 @@ def start_jobs(
     supervisor.lasting("jobs", runner.run)
     supervisor.lasting("tidying", Tidying([jobs.tidy, actions.tidy, *chores]).run)
     stack.push_async_callback(runner.stop)
-    statistics.add("jobs", lambda: {"running": runner.running, **runner.counts})
+    statistics.include("jobs", lambda: {"running": runner.running, **runner.counts})
     routes = [*job_routes(jobs, gate), *action_routes(actions), *settings_routes(live)]
     return JobsPart(jobs, actions, routes)

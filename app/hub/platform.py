@@ -12,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from app.api.access import Gate
 from app.api.app import make_app
+from app.api.routes.data_map import data_map_routes
 from app.api.routes.readings import readings_routes
 from app.api.routes.state import state_routes
 from app.api.server import ApiServer
@@ -20,6 +21,7 @@ from app.domain.people import ROLE_SCOPES, Principal, Role
 from app.domain.settings import Settings
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
+from app.hub.data_map_wiring import data_map_of
 from app.hub.jobs_wiring import start_jobs
 from app.hub.roster import Roster
 from app.hub.statistics import Statistics
@@ -29,8 +31,10 @@ from app.ingest.directory import ModuleDirectory
 from app.ingest.ingest import Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
+from app.ingest.tail import Tail
 from app.services.access_log import AccessLog
 from app.services.group_power import GroupPower
+from app.services.data_map.data_map import DataMap
 from app.services.jobs.jobs import Jobs
 from app.services.live_settings import LiveSettings
 from app.services.people.tokens import TokenTable
@@ -58,6 +62,7 @@ class DataPath:
     credentials: CredentialFollower
     modules: ModuleDirectory
     live: LiveState
+    tail: Tail
     ingest: Ingest
     quarantine: Quarantine
     store: SeriesStore
@@ -77,6 +82,7 @@ class Platform:
     gate: Gate
     app: Litestar
     jobs: Jobs
+    data_map: DataMap
     path: DataPath
 
     def let_parent_in(self, token: str) -> None:
@@ -97,10 +103,11 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     jobs = start_jobs(
         path.directory, path.registry, path.store, path.live_settings, gate, path.supervisor, stack, path.statistics
     )
-    routes += jobs.routes
+    data_map = data_map_of(path, jobs.jobs)
+    routes += [*jobs.routes, *data_map_routes(data_map, gate)]
     settings = path.settings
     app = make_app(VERSION, gate, routes)
     api = ApiServer(app, settings.listen.api_host, settings.listen.api_port)
     address = await api.start()
     stack.push_async_callback(api.stop)
-    return Platform(address, tokens, gate, app, jobs.jobs, path)
+    return Platform(address, tokens, gate, app, jobs.jobs, data_map, path)

@@ -46,11 +46,11 @@ class Statistics:
         self._meters = meters
         self._lag = lag
         self._supervisor = supervisor
-        self._others: list[tuple[str, Callable[[], Mapping[str, float]]]] = []
+        self._others: dict[str, Callable[[], Mapping[str, float]]] = {}
 
-    def add(self, part: str, counters: Callable[[], Mapping[str, float]]) -> None:
-        """Have another part's counters told too; they are asked on the loop."""
-        self._others.append((part, counters))
+    def include(self, part: str, values: Callable[[], Mapping[str, float]]) -> None:
+        """From now on also what another part counts; `values` is asked on the loop."""
+        self._others[part] = values
 
     def now(self) -> dict[str, float]:
         """All of them; counters since the start, gauges now."""
@@ -73,7 +73,11 @@ class Statistics:
             "hub.task_faults": self._supervisor.faults,
             "loop.lag_p50_ms": self._lag.percentile_ms(50),
             "loop.lag_p99_ms": self._lag.percentile_ms(99),
-            **{f"{part}.{name}": value for part, told in self._others for name, value in told().items()},
+            **{
+                name: value
+                for part, values in self._others.items()
+                for name, value in _prefixed(part, values()).items()
+            },
         }
 
 

@@ -146,6 +146,15 @@ class DeltaSeriesStore:
             erasure.prove_gone(self._tables, [key])
             return deleted
 
+    def held(self, keys: Collection[int]) -> Mapping[str, int]:
+        """Rows of some keys in each table as they lie there, every version; under "removed" files still kept."""
+        found = {
+            spec.name: table.scan(["key"], keys=sorted(set(keys))).num_rows if spec.of_key and keys else 0
+            for spec, table in self._tables
+        }
+        live = {f"{spec.name}/{Path(file.name).name}" for spec, table in self._tables for file in table.files()}
+        return found | {"removed": len(set(erasure.files_with(self._tables, keys)) - live) if keys else 0}
+
     def sizes(self) -> Mapping[str, StoreSize]:
         """See SeriesReader."""
         found = {}
