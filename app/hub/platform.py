@@ -33,8 +33,8 @@ from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
 from app.ingest.tail import Tail
 from app.services.access_log import AccessLog
-from app.services.group_power import GroupPower
 from app.services.data_map.data_map import DataMap
+from app.services.group_power import GroupPower
 from app.services.jobs.jobs import Jobs
 from app.services.live_settings import LiveSettings
 from app.services.people.tokens import TokenTable

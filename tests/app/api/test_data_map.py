@@ -206,7 +206,7 @@ async def test_everything_of_a_module_is_found(lived):
     assert found["live"] > 0
     assert found["quarantine"] == 1
     assert found["broker.retained"] == 1
-    assert found["broker.queues"] == 1 + 1 + 60 * MINUTES // 200, "a birth, garbage, lists of readings"
+    assert found["broker.queues"] == 1 + 1 + -(-60 * MINUTES // 200), "a birth, garbage, lists of readings"
     assert found["jobs.results"] == found["registry.jobs"] == 1
     assert found["registry.keys"] == 3, "before the pairing, and two holders"
     assert (found["registry.sites"], found["registry.pairings"], found["registry.commands"]) == (1, 1, 2)
