@@ -112,6 +112,7 @@ class LiveSettings:
             before_file = self._evaluate(text)
             for key, value in values.items():
                 self._check(key, value, rows, before_file)
+            values = {key: _whole(rows[key], value) for key, value in values.items()}
             changed = _edited(text, values)
             coming = self._evaluate(changed)
             before = {key: _hidden(rows[key], rows[key].of(before_file.settings)) for key in values}
@@ -206,6 +207,11 @@ def _edited(text: bytes, values: Mapping[str, Value]) -> bytes:
         return tomlkit.dumps(document).encode()
     except (TOMLKitError, UnicodeDecodeError) as error:
         raise OperatorInputError(f"the file of settings can not be edited: {error}") from error
+
+
+def _whole(row: Row, value: Value) -> Value:
+    """A number that came without a fraction, as the whole number that is wanted."""
+    return int(value) if row.type is int and isinstance(value, float) and value.is_integer() else value
 
 
 def _with(settings: Settings, row: Row, value: Any) -> Settings:

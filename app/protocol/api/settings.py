@@ -7,9 +7,10 @@ from typing import Annotated
 import msgspec
 
 Text = Annotated[str, msgspec.Meta(max_length=1000)]
-Value = bool | int | float | str | list[str] | None
+# JSON has one kind of number.
+Value = bool | float | str | list[str] | None
 # What a setting is set to; null is back to the default.
-NewValue = bool | int | float | Text | Annotated[list[Text], msgspec.Meta(max_length=100)] | None
+NewValue = bool | float | Text | Annotated[list[Text], msgspec.Meta(max_length=100)] | None
 NewValues = dict[Annotated[str, msgspec.Meta(max_length=100)], NewValue]
 
 
