@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from app.domain.errors import OperatorInputError
 from app.domain.people import Scope
-from app.domain.resolution import DAY_US, HOUR_US, LONGEST_DAY_US, Resolution
+from app.domain.resolution import DAY_US, HOUR_US, LONGEST_DAY_US, TEN_MIN_US, Resolution
 from app.services.jobs.context import JobContext
 from app.services.jobs.kinds import JobKind, Parameters, as_parameters
 from app.services.jobs.result_file import ResultFile
@@ -26,6 +26,7 @@ MOST_MODULES = 50_000
 _MOST_SHOWN = 20
 # A step reads this much of one key: some 20,000 readings of one a second, 4,500 buckets of ten minutes.
 _RAW_STEP_US = 6 * HOUR_US
+_WIDEST_US = {Resolution.TEN_MIN: TEN_MIN_US, Resolution.HOUR: HOUR_US, Resolution.DAY: LONGEST_DAY_US}
 _DAYS_A_STEP = {Resolution.TEN_MIN: 31, Resolution.HOUR: 366, Resolution.DAY: 10_000}
 # Readings go up to a day or so after their time; see upkeep.
 _RAW_STAYS_DAYS = 2
@@ -158,8 +159,11 @@ class Export(JobKind):
             for period in periods.periods:
                 if (serial, channel, period.from_us) < at[:3] or cities.get(period.key, "") != city:
                     continue
-                # A key has no rows outside its period; a bucket may begin before it.
-                for begin, end in self._slices(period.key, wanted["start_us"], wanted["end_us"], resolution):
+                # Of a period that was ended in retrospect, its key still has what was stored until then. The bucket
+                # in which a period begins has nothing else of its key.
+                start_us = max(wanted["start_us"], period.from_us - _WIDEST_US.get(resolution, 1) + 1)
+                end_us = wanted["end_us"] if period.to_us is None else min(wanted["end_us"], period.to_us)
+                for begin, end in self._slices(period.key, start_us, end_us, resolution):
                     place = (serial, channel, period.from_us, begin)
                     if place >= at:
                         yield place, self._reading(period.key, begin, end, resolution)
@@ -169,6 +173,8 @@ class Export(JobKind):
 
     def _slices(self, key: int, start_us: int, end_us: int, resolution: Resolution) -> Iterator[tuple[int, int]]:
         """Bounded parts of a range, none where there is nothing: a key may have begun long before its first reading."""
+        if start_us >= end_us:
+            return
         # The day tier is kept longest, and what is not in it yet is made for the answer.
         days = self._store.read(key, start_us - LONGEST_DAY_US, end_us, Resolution.DAY)
         midnights = numbers(days, "time")[0].tolist()
