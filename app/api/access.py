@@ -128,6 +128,16 @@ class Gate:
             stated = self._purpose(request.headers.get(PURPOSE_HEADER, "")) if wanted.at_times else None
             self._log.note(request.user, stated or request.state["purpose"], subjects, wanted.personal)
 
+    def saw_some(self, request: ApiRequest, subjects: Sequence[str], attributes: Sequence[str]) -> None:
+        """As `saw`, where what is personal depends on what is asked: nothing is noted without attributes.
+
+        Raises PurposeNeeded: call it before anything is done.
+        """
+        if attributes:
+            purpose = self._purpose(request.headers.get(PURPOSE_HEADER, ""))
+            if subjects:
+                self._log.note(request.user, purpose, subjects, attributes)
+
     def _purpose(self, text: str) -> Purpose:
         if not text:
             if self._purpose_required():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from broker.options import BrokerOptions
@@ -22,11 +23,15 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] | None = None,
+    live: bool = False,
+    secret: bool = False,
 ) -> Any:
-    """One row of the catalogue; `minimum` and `maximum` are inclusive."""
-    return dataclasses.field(
-        default=default, metadata={"doc": doc, "minimum": minimum, "maximum": maximum, "choices": choices}
-    )
+    """One row of the catalogue; `minimum` and `maximum` are inclusive.
+
+    `live`: may change while the hub runs (who uses it looks again, or is told). `secret`: may hold a password.
+    """
+    meta = {"doc": doc, "minimum": minimum, "maximum": maximum, "choices": choices, "live": live, "secret": secret}
+    return dataclasses.field(default=default, metadata=meta)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class ApiSettings:
 class RegistrySettings:
     """The registry of modules, sites, keys and credentials."""
 
-    url: str = setting("", "SQLAlchemy URL (postgresql+psycopg://...); empty is DATA/registry.sqlite")
+    url: str = setting("", "SQLAlchemy URL (postgresql+psycopg://...); empty is DATA/registry.sqlite", secret=True)
     adopt_unknown: str = setting(
         "auto",
         "register an unknown module when it first publishes; auto: only while the broker allows anonymous clients",
@@ -100,9 +105,15 @@ class IngestSettings:
         10, "a journal segment becomes a commit of the series store after this", minimum=1, maximum=600
     )
     segment_mb: int = setting(64, "... or at this size", minimum=1, maximum=1024)
-    future_minutes: float = setting(5.0, "a reading further in the future goes to quarantine", minimum=0, maximum=1440)
-    resent_days: int = setting(31, "oldest reading accepted when its module says it is re-sent", minimum=0, maximum=400)
-    quarantine_rows: int = setting(10_000, "refused messages kept for operators", minimum=0, maximum=1_000_000)
+    future_minutes: float = setting(
+        5.0, "a reading further in the future goes to quarantine", minimum=0, maximum=1440, live=True
+    )
+    resent_days: int = setting(
+        31, "oldest reading accepted when its module says it is re-sent", minimum=0, maximum=400, live=True
+    )
+    quarantine_rows: int = setting(
+        10_000, "refused messages kept for operators", minimum=0, maximum=1_000_000, live=True
+    )
     minimum_free_mb: int = setting(
         256,
         "with less free disk the journal takes no readings, so that the registry can still be written",
@@ -115,11 +126,11 @@ class IngestSettings:
 class StoreSettings:
     """The series store: tiers and upkeep."""
 
-    raw_days: int = setting(2, "raw readings are kept this long", minimum=1, maximum=4000)
-    ten_minute_days: int = setting(31, "10-minute tier", minimum=1, maximum=4000)
-    hour_days: int = setting(396, "hour tier (13 months)", minimum=1, maximum=8000)
-    day_days: int = setting(761, "day tier (25 months)", minimum=1, maximum=20000)
-    fleet_days: int = setting(396, "fleet and city series at 10 s (13 months)", minimum=1, maximum=8000)
+    raw_days: int = setting(2, "raw readings are kept this long", minimum=1, maximum=4000, live=True)
+    ten_minute_days: int = setting(31, "10-minute tier", minimum=1, maximum=4000, live=True)
+    hour_days: int = setting(396, "hour tier (13 months)", minimum=1, maximum=8000, live=True)
+    day_days: int = setting(761, "day tier (25 months)", minimum=1, maximum=20000, live=True)
+    fleet_days: int = setting(396, "fleet and city series at 10 s (13 months)", minimum=1, maximum=8000, live=True)
     merge_files: int = setting(
         54, "files of 10 s that may gather before they are merged; a query opens each", minimum=2, maximum=58
     )
@@ -181,7 +192,24 @@ class HubSettings:
     """The hub process."""
 
     engine: str = setting("native", "the modules' broker engine", choices=("native", "amqtt", "external"))
-    log_level: str = setting("INFO", "least level that is logged", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    log_level: str = setting(
+        "INFO", "least level that is logged", choices=("DEBUG", "INFO", "WARNING", "ERROR"), live=True
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JobsSettings:
+    """Long work in the background."""
+
+    result_days: int = setting(7, "the file a job has made is kept this long", minimum=1, maximum=365, live=True)
+    days: int = setting(90, "what is known of an ended job is kept this long", minimum=1, maximum=4000, live=True)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ActionsSettings:
+    """Who changed what."""
+
+    days: int = setting(400, "changes by people are remembered this long", minimum=1, maximum=8000, live=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -201,6 +229,16 @@ class Settings:
     privacy: PrivacySettings = dataclasses.field(default_factory=PrivacySettings)
     events: EventsSettings = dataclasses.field(default_factory=EventsSettings)
     live: LiveSettings = dataclasses.field(default_factory=LiveSettings)
+    jobs: JobsSettings = dataclasses.field(default_factory=JobsSettings)
+    actions: ActionsSettings = dataclasses.field(default_factory=ActionsSettings)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and where each key that is not at its default was said: the file, or what stands above it."""
+
+    settings: Settings
+    said_by: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -214,6 +252,13 @@ class Row:
     minimum: float | None
     maximum: float | None
     choices: tuple[str, ...] | None
+    live: bool = False
+    secret: bool = False
+
+    def of(self, settings: Settings) -> Any:
+        """Its value among settings."""
+        section, _, name = self.key.partition(".")
+        return getattr(getattr(settings, section), name)
 
     def allowed(self) -> str:
         """The allowed values in words."""
@@ -248,5 +293,7 @@ def catalogue() -> dict[str, Row]:
                 meta.get("minimum"),
                 meta.get("maximum"),
                 meta.get("choices"),
+                meta.get("live", False),
+                meta.get("secret", False),
             )
     return rows

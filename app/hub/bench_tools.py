@@ -40,8 +40,10 @@ _FOREVER_US = 2**62
 _CITIES = 40
 # Of a table that has been in use for a day and was merged.
 _COMMITS = 100
-# Every point of the data path at which a crash round dies; the first two only say that something is about to be done.
-_NOT_FOR_KILLING = frozenset({FailPoint.JOURNAL_WRITE, FailPoint.JOURNAL_SYNC, FailPoint.DELTA_COMMIT})
+# Every point of the data path at which a crash round dies; the others only say that something is about to be done.
+_NOT_FOR_KILLING = frozenset(
+    {FailPoint.JOURNAL_WRITE, FailPoint.JOURNAL_SYNC, FailPoint.DELTA_COMMIT, FailPoint.JOB_STEP}
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

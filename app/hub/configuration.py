@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import tomllib
 import zoneinfo
@@ -12,7 +13,7 @@ from typing import get_type_hints
 
 from app.domain.errors import OperatorInputError
 from app.domain.hosts import is_loopback
-from app.domain.settings import Row, Settings, catalogue
+from app.domain.settings import Loaded, Row, Settings, catalogue
 
 FILE_NAME = "wattdeck.toml"
 ENVIRONMENT_PREFIX = "WATTDECK_"
@@ -34,6 +35,57 @@ class SettingError(OperatorInputError):
         return str(self)
 
 
+class Layers:
+    """The sources of settings in rising order: the file, whose text may be another one, and what stands above it."""
+
+    def __init__(self, path: Path, above: Mapping[str, Mapping[str, object]]) -> None:
+        self.path = path
+        self._above = above
+
+    def load(self) -> Loaded:
+        """The settings as the file is now. Raises SettingError."""
+        return self.evaluate(read_file(self.path))
+
+    def evaluate(self, text: bytes) -> Loaded:
+        """The settings as they would be with this text in the file. Raises SettingError."""
+        sources = {str(self.path): _from_text(self.path, text, catalogue()), **self._above}
+        values: dict[str, object] = {}
+        said_by: dict[str, str] = {}
+        for source, said in sources.items():
+            values |= said
+            said_by |= dict.fromkeys(said, source)
+        settings = _build(values)
+        _check_meanings(settings, said_by)
+        return Loaded(settings, said_by)
+
+    @classmethod
+    def around(cls, path: Path, settings: Settings) -> Layers:
+        """For settings that a program made: what differs from the file stands above it."""
+        below = cls(path, {}).load().settings
+        differing = {key: row.of(settings) for key, row in catalogue().items() if row.of(settings) != row.of(below)}
+        return cls(path, {"program": differing})
+
+
+def load_layers(
+    data_dir: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+    assignments: Iterable[str] = (),
+) -> Layers:
+    """Where the settings of a hub come from; as `load_settings`."""
+    rows = catalogue()
+    said = {key: value for key, value in (flags or {}).items() if value is not None}
+    return Layers(
+        data_dir / FILE_NAME,
+        {
+            "environment": _from_environment(os.environ if environment is None else environment, rows),
+            "flag": {key: _checked("flag", rows[key], value) for key, value in said.items()},
+            "--set": _from_assignments(assignments, rows),
+        },
+    )
+
+
 def load_settings(
     data_dir: Path,
     *,
@@ -46,22 +98,8 @@ def load_settings(
     Raises:
         SettingError: an unknown key, a value of the wrong type or out of range, or an unreadable file.
     """
-    rows = catalogue()
-    path = data_dir / FILE_NAME
-    sources = {
-        str(path): _from_file(path, rows),
-        "environment": _from_environment(os.environ if environment is None else environment, rows),
-        "flag": {key: _checked("flag", rows[key], value) for key, value in (flags or {}).items() if value is not None},
-        "--set": _from_assignments(assignments, rows),
-    }
-    values: dict[str, object] = {}
-    said_by: dict[str, str] = {}
-    for source, said in sources.items():
-        values |= said
-        said_by |= dict.fromkeys(said, source)
-    settings = _build(values)
-    _check_meanings(settings, said_by)
-    return settings
+    layers = load_layers(data_dir, environment=environment, flags=flags, assignments=assignments)
+    return layers.load().settings
 
 
 def _check_meanings(settings: Settings, said_by: Mapping[str, str]) -> None:
@@ -72,6 +110,13 @@ def _check_meanings(settings: Settings, said_by: Mapping[str, str]) -> None:
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         problem = f"{zone!r} is no time zone; write one such as Europe/Paris"
         raise SettingError(said_by["store.time_zone"], "store.time_zone", problem) from None
+    kept = settings.store
+    tiers = {name: getattr(kept, name) for name in ("raw_days", "ten_minute_days", "hour_days", "day_days")}
+    for (shorter, days), (longer, most) in itertools.pairwise(tiers.items()):
+        if days > most:
+            key = f"store.{longer if f'store.{longer}' in said_by else shorter}"
+            problem = f"store.{longer} ({most}) must be at least store.{shorter} ({days}), of which it is made"
+            raise SettingError(said_by[key], key, problem)
     if bool(settings.tls.certificate) != bool(settings.tls.key):
         given, missing = ("certificate", "key") if settings.tls.certificate else ("key", "certificate")
         problem = f"tls.{given} is set and tls.{missing} is not; set both, or none for the hub's own"
@@ -84,13 +129,17 @@ def _check_meanings(settings: Settings, said_by: Mapping[str, str]) -> None:
         raise SettingError(said_by["api.metrics_open"], "api.metrics_open", problem)
 
 
-def _from_file(path: Path, rows: Mapping[str, Row]) -> dict[str, object]:
+def read_file(path: Path) -> bytes:
+    """The text of the file, empty when there is none. Raises SettingError."""
     try:
-        text = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
-        return {}
+        return b""
     except OSError as error:
         raise SettingError(str(path), "(file)", f"can not be read: {error.strerror}") from error
+
+
+def _from_text(path: Path, text: bytes, rows: Mapping[str, Row]) -> dict[str, object]:
     try:
         document = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -53,6 +53,9 @@ class DataDirectory:
         self.quarantine = root / "quarantine.sqlite"
         self.events = root / "events.sqlite"
         self.serial = root / "serial.json"
+        self.settings = root / "wattdeck.toml"
+        self.jobs = root / "jobs"
+        self.imports = root / "imports"
         self.logs = root / "logs"
         self.access_head = root / "access-log.head"
         self.lock = root / LOCK_NAME

@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from app.domain.errors import EnvironmentFault
 from app.domain.settings import Settings
 from app.hub.births import Births
+from app.hub.configuration import Layers
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.engines import build_engine
 from app.hub.fleet_feed import FleetFeed
+from app.hub.jobs_wiring import follow_settings, limits_of, retention_of
 from app.hub.loop_lag import LoopLag
 from app.hub.module_watch import ModuleWatch
 from app.hub.platform import DataPath, Platform, start_platform, wall_clock_us
@@ -30,7 +32,6 @@ from app.ingest.directory import ModuleDirectory
 from app.ingest.ingest import Bools, Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
-from app.ingest.stamping import TimeLimits
 from app.ingest.tail import Tail
 from app.protocol.messages import Message
 from app.protocol.topics import Kind
@@ -41,7 +42,6 @@ from app.stores.journal.journal import Journal
 from app.stores.registry.registry import Registry
 from app.stores.series.delta_store import DeltaSeriesStore
 from app.stores.series.schema import INGESTED
-from app.stores.series.tiers import Retention
 from app.stores.series.upkeep import UpkeepRules
 from broker.engine import Engine
 
@@ -68,11 +68,16 @@ class RunningHub:
 
 @contextlib.asynccontextmanager
 async def running_hub(
-    directory: DataDirectory, settings: Settings, *, lines_dropped: Callable[[], int] = lambda: 0
+    directory: DataDirectory,
+    settings: Settings,
+    layers: Layers | None = None,
+    *,
+    lines_dropped: Callable[[], int] = lambda: 0,
 ) -> AsyncIterator[RunningHub]:
     """A hub on one data directory in the running loop, until the block ends. `lines_dropped`: those its log has lost.
 
     The end takes the reverse way of the start: listeners first, then a last commit, the series store, the registry.
+    `layers` is where the settings come from, for changing them while it runs; None: a program made them.
     Raises WattdeckError when something stands in the way; what was started is stopped again then.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -159,15 +164,19 @@ async def running_hub(
         def takes_readings() -> bool:
             return committer.failing_since is None and not supervisor.failure.done()
 
+        layers = layers or Layers.around(directory.settings, settings)
+        runtime_settings = follow_settings(layers, registry, store, ingest, quarantine)
         path = DataPath(
             directory,
             settings,
+            runtime_settings,
             registry,
             roster,
             credentials,
             modules,
             live,
             sessions,
+            tail,
             ingest,
             quarantine,
             store,
@@ -199,7 +208,7 @@ def _open_store(
         facts=lambda: roster.facts,
         now_us=wall_clock_us,
         tail=tail.batches,
-        retention=Retention(kept.raw_days, kept.ten_minute_days, kept.hour_days, kept.day_days, kept.fleet_days),
+        retention=retention_of(settings),
         rules=UpkeepRules(kept.merge_files, kept.lease_minutes * 60, kept.clean_minutes * 60),
         failpoints=failpoints,
     )
@@ -216,11 +225,7 @@ def _build_ingest(
         modules,
         live,
         quarantine,
-        limits=TimeLimits.of(
-            future_minutes=settings.ingest.future_minutes,
-            raw_days=settings.store.raw_days,
-            resent_days=settings.ingest.resent_days,
-        ),
+        limits=limits_of(settings),
         time_zone=settings.store.time_zone,
         buffer_rows=settings.ingest.buffer_rows,
         observers=observers,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.settings import Settings, catalogue
-from app.hub.configuration import load_settings
+from app.hub.configuration import Layers, load_layers
 from app.hub.data_directory import DataDirectory, HubLock, default_directory
 from app.hub.event_loop import new_event_loop
 from app.hub.logs import HubLogs
@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C; 0 when everything was sealed, 1 when the hub ended by a fault of ours."""
-    settings = load_settings(
-        args.data,
+    layers = load_layers(
+        args.data.resolve(),
         flags={
             "listen.mqtt_port": args.mqtt_port,
             "listen.api_port": args.api_port,
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         },
         assignments=args.assignments,
     )
+    settings = layers.load().settings
     if settings.hub.engine == "external":
         print("wattdeck: the external engine is not built yet; use --broker native or amqtt", file=sys.stderr)
         return 2
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         logs = HubLogs(settings.hub.log_level, directory.logs)
         try:
             _warn_of_openness(settings)
-            return _run_loop(directory, settings, lock, parents_token, logs)
+            return _run_loop(directory, settings, lock, parents_token, logs, layers)
         finally:
             logs.close()
     finally:
@@ -79,7 +80,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_loop(
-    directory: DataDirectory, settings: Settings, lock: HubLock, parents_token: str | None, logs: HubLogs
+    directory: DataDirectory,
+    settings: Settings,
+    lock: HubLock,
+    parents_token: str | None,
+    logs: HubLogs,
+    layers: Layers,
 ) -> int:
     from app.hub.hub import running_hub  # noqa: PLC0415 - the stores' libraries take a second to import; mistakes show before
 
@@ -91,7 +97,7 @@ def _run_loop(
                 signal.signal(getattr(signal, name), lambda *_: loop.call_soon_threadsafe(stopping.set))
             else:
                 loop.add_signal_handler(getattr(signal, name), stopping.set)
-        async with running_hub(directory, settings, lines_dropped=lambda: logs.dropped) as hub:
+        async with running_hub(directory, settings, layers, lines_dropped=lambda: logs.dropped) as hub:
             if hasattr(signal, "SIGHUP"):
                 loop.add_signal_handler(signal.SIGHUP, hub.reload)
             if parents_token is not None:

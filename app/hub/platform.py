@@ -14,6 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 from app.api.access import Gate
 from app.api.app import make_app
 from app.api.counters import ApiCounters
+from app.api.routes.data_map import data_map_routes
 from app.api.routes.doctor import doctor_routes
 from app.api.routes.hub import hub_routes
 from app.api.routes.metrics import metrics_routes
@@ -24,8 +25,10 @@ from app.domain.settings import Settings
 from app.hub.api_wiring import serve_api
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
+from app.hub.data_map_wiring import data_map_of
 from app.hub.doctor.examination import doctor_of_hub
 from app.hub.fleet_wiring import FleetParts, start_fleet
+from app.hub.jobs_wiring import start_jobs
 from app.hub.live_wiring import start_live
 from app.hub.module_watch import ModuleWatch
 from app.hub.operations_wiring import quarantine_desk, start_commands
@@ -39,13 +42,17 @@ from app.ingest.directory import ModuleDirectory
 from app.ingest.ingest import Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
+from app.ingest.tail import Tail
 from app.protocol.hub_file import ApiFacts
+from app.services.data_map.data_map import DataMap
 from app.services.fleet.fleet import Fleet
 from app.services.group_power import GroupPower
+from app.services.jobs.jobs import Jobs
 from app.services.live.grants import LiveGrants
 from app.services.people.parents_grant import ParentsGrant
 from app.services.people.tokens import TokenTable
 from app.services.readings import Readings
+from app.services.runtime_settings import RuntimeSettings
 from app.sources.mqtt import MqttSource
 from app.sources.sessions import Sessions
 from app.stores.registry.registry import Registry
@@ -64,12 +71,14 @@ class DataPath:
 
     directory: DataDirectory
     settings: Settings
+    runtime_settings: RuntimeSettings
     registry: Registry
     roster: Roster
     credentials: CredentialFollower
     modules: ModuleDirectory
     live: LiveState
     sessions: Sessions
+    tail: Tail
     ingest: Ingest
     quarantine: Quarantine
     store: SeriesStore
@@ -97,6 +106,9 @@ class Platform:
     stop_asked: asyncio.Event
     people: People
     fleet: Fleet
+    jobs: Jobs
+    data_map: DataMap
+    path: DataPath
 
 
 async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Platform:
@@ -135,7 +147,26 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         ),
         *quarantine_desk(path.quarantine, path.modules, path.ingest, path.source, path.registry, gate, wall_clock_us),
     ]
+    jobs = start_jobs(
+        path.directory, path.registry, path.store, path.runtime_settings, gate, path.supervisor, stack, path.statistics
+    )
+    data_map = data_map_of(path, jobs.jobs)
+    routes += [*jobs.routes, *data_map_routes(data_map, gate)]
     app = make_app(VERSION, gate, routes)
     api = await serve_api(app, path.settings, path.directory.tls, counters)
     stack.push_async_callback(api.server.stop)
-    return Platform(api.address, api.facts, tokens, live_grants, gate, app, parents_grant, stop.asked, people, fleet)
+    return Platform(
+        api.address,
+        api.facts,
+        tokens,
+        live_grants,
+        gate,
+        app,
+        parents_grant,
+        stop.asked,
+        people,
+        fleet,
+        jobs.jobs,
+        data_map,
+        path,
+    )

@@ -110,6 +110,10 @@ class Ingest:
         self._shedding = False
         self._fault_told_at = float("-inf")
 
+    def set_limits(self, limits: TimeLimits) -> None:
+        """How far module time may be from arrival, from the next readings on."""
+        self._limits = limits
+
     def take(
         self, slots: Sequence[int], readings: Sequence[Reading], arrival_us: int, *, guaranteed: Batch | None = None
     ) -> None:

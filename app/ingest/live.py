@@ -90,6 +90,15 @@ class LiveState:
         at = seconds % _RING_ROWS
         return np.where(self._ring_second[at] == seconds, self._ring[at, slot], np.float32(np.nan))
 
+    def forget(self, slot: int) -> None:
+        """Know nothing of a module any more but how much came of it; on the loop."""
+        if slot >= self._capacity:
+            return
+        for name, (_kind, fill) in _ARRAYS.items():
+            if name != "received":
+                getattr(self, name)[slot] = fill
+        self._ring[:, slot] = np.nan
+
     def _put_known(self, name: str, columns: Columns, rows: npt.NDArray[np.intp]) -> None:
         values = columns.nullable[name]
         if values.null_count == len(values):

@@ -72,6 +72,10 @@ class Quarantine:
             kept = payload[:LONGEST_PAYLOAD]
             self._pending.append(RefusedMessage(arrival_us, module, kind, reason, detail, kept, len(payload)))
 
+    def keep_rows(self, most_rows: int) -> None:
+        """Keep so many from the next flush on."""
+        self._most_rows = most_rows
+
     @property
     def room(self) -> int:
         """How many more messages are kept until the next flush; for those above it `count` is enough."""

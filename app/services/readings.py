@@ -83,7 +83,7 @@ class Readings:
         periods = self._periods(asked)
         schema = shown_schema(asked.every, asked.table)
         return schema, (
-            _shown(
+            shown(
                 self._read(
                     period.key,
                     max(asked.start_us, period.from_us),
@@ -147,7 +147,8 @@ def _empty(names: list[str]) -> pa.Table:
     return pa.schema([TIER_READ.field(name) for name in names]).empty_table()
 
 
-def _shown(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def shown(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The store's rows with the columns of `shown_schema`, or with some of them."""
     columns = []
     for field in schema:
         column = table[field.name]

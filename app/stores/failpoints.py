@@ -37,6 +37,8 @@ class FailPoint(enum.StrEnum):
     ROLLUP = "rollup"
     # Midway: some of the removed files are unlinked.
     VACUUM = "vacuum"
+    # A step of a job is done, and not saved.
+    JOB_STEP = "job_step"
 
 
 class FailAction(enum.StrEnum):

@@ -15,6 +15,7 @@ from broker.native.access import may_receive_private
 from broker.native.connection import Connection
 from broker.native.core import Core
 from broker.native.counters import Counters
+from broker.native.forgetting import KeptOf, forget_below, kept_below
 from broker.native.listening import bind, server_context
 from broker.native.message import Message
 from broker.native.open_files import allow_connections
@@ -210,6 +211,14 @@ class NativeBroker:
         for connection in found:
             connection.end(cause, Reason.ADMINISTRATIVE_ACTION)
         return len(found)
+
+    async def kept_below(self, prefix: str) -> KeptOf:
+        """What is retained or waits of topics that begin with a prefix (which ends in a /)."""
+        return await kept_below(self._running(), prefix)
+
+    async def forget_below(self, prefix: str) -> KeptOf:
+        """Forget that; what there was."""
+        return await forget_below(self._running(), prefix)
 
     def addresses(self) -> Mapping[str, tuple[str, int]]:
         """Where each listener really listens: listener name -> (host, port)."""

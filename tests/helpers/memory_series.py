@@ -44,6 +44,9 @@ class MemorySeriesStore:
             self._rows[name] += [row for row in table.to_pylist() if row["key"] not in self._erased]
         return True
 
+    def held(self, keys: Collection[int]) -> Mapping[str, int]:
+        return {name: sum(row["key"] in keys for row in rows) for name, rows in self._rows.items()} | {"removed": 0}
+
     def read(self, key: int, start_us: int, end_us: int, resolution: Resolution) -> pa.Table:
         if resolution is Resolution.RAW:
             return self._ingested("raw", key, start_us, end_us)

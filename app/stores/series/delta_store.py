@@ -121,6 +121,11 @@ class DeltaSeriesStore:
             except OSError as problem:
                 raise StoreUnavailable(self._folder, problem) from problem
 
+    def set_retention(self, retention: Retention) -> None:
+        """Keep each tier so long from now on; what has gone stays gone. Waits for the present step of upkeep."""
+        with self._maintaining:
+            self._upkeep.set_retention(retention)
+
     def settle(self) -> None:
         """Waits for the merge in progress; for tests, benches and an orderly end."""
         with self._maintaining:
@@ -140,6 +145,15 @@ class DeltaSeriesStore:
             erasure.wipe(self._tables)
             erasure.prove_gone(self._tables, [key])
             return deleted
+
+    def held(self, keys: Collection[int]) -> Mapping[str, int]:
+        """Rows of some keys in each table as they lie there, every version; under "removed" files still kept."""
+        found = {
+            spec.name: table.scan(["key"], keys=sorted(set(keys))).num_rows if spec.of_key and keys else 0
+            for spec, table in self._tables
+        }
+        live = {f"{spec.name}/{Path(file.name).name}" for spec, table in self._tables for file in table.files()}
+        return found | {"removed": len(set(erasure.files_with(self._tables, keys)) - live) if keys else 0}
 
     def sizes(self) -> Mapping[str, StoreSize]:
         """See SeriesReader."""

@@ -103,6 +103,13 @@ class SeriesStore(SeriesReader, Protocol):
         """
         ...
 
+    def held(self, keys: Collection[int]) -> Mapping[str, int]:
+        """Rows of some keys in each table as they lie there, every version of them.
+
+        Under "removed": files that were replaced, are kept for readers, and hold rows of these keys.
+        """
+        ...
+
     def copy_out(self, folder: Path, start_us: int, end_us: int, *, keys: Collection[int] | None = None) -> int:
         """Writes the rows of a range (of some keys, or all) as Parquet files into a new folder; returns the rows.
 

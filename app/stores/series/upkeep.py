@@ -90,6 +90,12 @@ class Upkeep:
             return True
         return self._clean(now_us)
 
+    def set_retention(self, retention: Retention) -> None:
+        """Keep each tier so long; cleaning that was planned by the old rule is forgotten."""
+        self._retention = retention
+        self._cleaning.clear()
+        self._cleaned_at = None
+
     def settle(self) -> None:
         """Waits for the merge in progress."""
         if self._merge is not None:

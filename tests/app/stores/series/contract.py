@@ -260,6 +260,18 @@ class SeriesStoreContract:
         assert store.latest([1, 2]).column("key").to_pylist() == [2]
         assert store.delete_key(1) == 0
 
+    def test_what_is_held_of_keys_is_told_by_table(self, store: SeriesStore) -> None:
+        rows = [second_row(key, s) for key in (1, 2) for s in range(10)]
+        self.put(store, 0, rows, registers=register_table([register_row(1, T0, 1, 1)]))
+
+        held = store.held([1, 7])
+        assert (held["raw"], held["registers"], held["aux"], held["removed"]) == (10, 1, 0, 0)
+        assert store.held([1, 2])["raw"] == 20
+        assert sum(store.held([]).values()) == 0
+        store.delete_key(1)
+        assert sum(store.held([1]).values()) == 0
+        assert store.held([2])["raw"] == 10
+
     def test_sizes_count_rows(self, store: SeriesStore) -> None:
         self.put(store, 0, [second_row(1, s) for s in range(10)])
 

@@ -248,6 +248,22 @@ class TestRetention:
             9: [0, 0, 0, 0, 0],
         }
 
+    def test_another_retention_holds_from_the_next_cleaning_on(self, opened: Any, clock: Clock) -> None:
+        store = opened(retention=Retention(raw_days=1, ten_min_days=31, hour_days=40, day_days=60))
+        put(store, 0, [second_row(1, s) for s in range(0, 7_200, 10)])
+        upkeep(store, clock)
+        store.set_retention(Retention(raw_days=5, ten_min_days=31, hour_days=40, day_days=60))
+        clock.now_us = T0 + 3 * DAY_US
+        for _ in range(3):
+            clock.pass_seconds(700)
+            upkeep(store, clock)
+        assert store.read(1, *ALL, Resolution.RAW).num_rows == 720
+
+        store.set_retention(Retention(raw_days=1, ten_min_days=2, hour_days=40, day_days=60))
+        upkeep(store, clock)
+        assert store.read(1, *ALL, Resolution.RAW).num_rows == 0
+        assert received(store, Resolution.HOUR) == [360, 360]
+
     @pytest.mark.parametrize("replayed", [False, True])
     def test_what_comes_after_its_raw_readings_went_is_added(self, opened: Any, clock: Clock, replayed: bool) -> None:
         store = opened()

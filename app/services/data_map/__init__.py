@@ -1,0 +1,1 @@
+"""Where everything on a module or a person is, and how each place forgets it."""

@@ -1,0 +1,1 @@
+"""Long work in the background: what kinds there are, and what runs them."""

@@ -1,0 +1,98 @@
+"""What a running job is given: its parameters, how far it was, and where its result goes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from app.domain.errors import BugError
+from app.services.jobs.result_file import ResultFile
+from app.stores.failpoints import FailPoint, FailPoints
+
+# Each save is a durable write of the registry; steps between two saves are repeated after a crash.
+SAVE_EACH_S = 0.5
+
+# cursor, done, total, message
+Save = Callable[[Any, int, int | None, str], None]
+
+
+class JobCancelled(BaseException):
+    """Somebody cancelled the job. No Exception, so that no kind takes it for a fault."""
+
+
+class JobInterrupted(BaseException):
+    """The hub stops; the job goes on at its next start."""
+
+
+class JobContext:
+    """For one run of one job, in its thread; `cancel` and `interrupt` come from others."""
+
+    def __init__(
+        self,
+        job_id: str,
+        owner: str,
+        parameters: Mapping[str, Any],
+        saved: Any,
+        *,
+        folder: Path,
+        save: Save,
+        stopping: threading.Event,
+        failpoints: FailPoints | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.job_id = job_id
+        self.owner = owner
+        self.parameters = parameters
+        # What `step_done` was given last before a restart; None at first. Look after `result` was called.
+        self.cursor: Any = None if saved is None else saved["at"]
+        self.file: ResultFile | None = None
+        self._result_bytes = 0 if saved is None else int(saved["bytes"])
+        self._folder = folder
+        self._save = save
+        self._stopping = stopping
+        self._failpoints = failpoints or FailPoints()
+        self._cancelled = threading.Event()
+        self._monotonic_s = monotonic_s
+        self._saved_at_s = monotonic_s()
+
+    def cancel(self) -> None:
+        """Have the job end after its present step."""
+        self._cancelled.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody wants the job to end."""
+        return self._cancelled.is_set()
+
+    def check(self) -> None:
+        """Between steps. Raises JobCancelled, JobInterrupted."""
+        if self._cancelled.is_set():
+            raise JobCancelled
+        if self._stopping.is_set():
+            raise JobInterrupted
+
+    def result(self, extension: str) -> ResultFile:
+        """The job's result file, as it was at the cursor. Call it first: a file that was lost resets the cursor."""
+        if self.file is not None:
+            raise BugError("a job has one result file")
+        self.file = ResultFile(self._folder, f"{self.job_id}.{extension}")
+        if not self.file.open(self._result_bytes if self.cursor is not None else 0):
+            self.cursor = None
+        return self.file
+
+    def step_done(self, cursor: Any, *, done: int, total: int | None, message: str = "") -> None:
+        """A step is over: from `cursor` (any JSON but null) the next begins. Raises JobCancelled, JobInterrupted."""
+        self._failpoints.passing(FailPoint.JOB_STEP)
+        now_s = self._monotonic_s()
+        if now_s - self._saved_at_s >= SAVE_EACH_S or self._stopping.is_set():
+            self._saved_at_s = now_s
+            length = 0
+            if self.file is not None:
+                # What the cursor says is written must not be lost with the machine's power.
+                self.file.sync()
+                length = self.file.length
+            self._save({"at": cursor, "bytes": length}, done, total, message)
+        self.check()
