@@ -34,6 +34,14 @@ class DirectoryUnusable(EnvironmentFault):
     """The data directory can not be made or written."""
 
 
+class DirectoryUnfinished(OperatorInputError):
+    """A restore into this directory was interrupted: what it holds is not whole."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        super().__init__(f"a restore into {directory} was interrupted; remove the folder, then restore again")
+
+
 def default_directory() -> Path:
     """Where a user's data are when nothing is said."""
     return Path(platformdirs.user_data_dir("wattdeck", appauthor=False))
@@ -53,10 +61,17 @@ class DataDirectory:
         self.serial = root / "serial.json"
         self.lock = root / "hub.lock"
         self.status = root / "hub.json"
+        # There while a backup is being restored.
+        self.unfinished = root / "restore.unfinished"
 
     def make(self) -> None:
-        """Make it, readable by its owner alone, as all that this process will make in it. Raises DirectoryUnusable."""
+        """Make it, readable by its owner alone, as all that this process will make in it.
+
+        Raises DirectoryUnusable, DirectoryUnfinished.
+        """
         os.umask(0o077)
+        if self.unfinished.exists():
+            raise DirectoryUnfinished(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if os.name == "posix" and self.root.stat().st_uid == os.getuid():

@@ -13,11 +13,13 @@ from litestar.handlers import HTTPRouteHandler
 from app.api.access import Gate
 from app.api.app import make_app
 from app.api.routes.readings import readings_routes
+from app.api.routes.backups import backup_routes
 from app.api.routes.state import state_routes
 from app.api.server import ApiServer
 from app.domain.credentials import hash_secret
 from app.domain.people import ROLE_SCOPES, Principal, Role
 from app.domain.settings import Settings
+from app.hub.backup_wiring import backups_of
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.roster import Roster
@@ -87,6 +89,7 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     routes: list[HTTPRouteHandler] = [
         *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
+        *backup_routes(backups_of(path)),
     ]
     settings = path.settings
     app = make_app(VERSION, gate, routes)

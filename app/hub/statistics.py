@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from app.hub.loop_lag import LoopLag
 from app.hub.serial_meters import SerialMeters
@@ -46,6 +46,11 @@ class Statistics:
         self._meters = meters
         self._lag = lag
         self._supervisor = supervisor
+        self._others: dict[str, Callable[[], Mapping[str, float]]] = {}
+
+    def include(self, part: str, values: Callable[[], Mapping[str, float]]) -> None:
+        """From now on also what another part counts; `values` is asked on the loop."""
+        self._others[part] = values
 
     def now(self) -> dict[str, float]:
         """All of them; counters since the start, gauges now."""
@@ -68,6 +73,11 @@ class Statistics:
             "hub.task_faults": self._supervisor.faults,
             "loop.lag_p50_ms": self._lag.percentile_ms(50),
             "loop.lag_p99_ms": self._lag.percentile_ms(99),
+            **{
+                name: value
+                for part, values in self._others.items()
+                for name, value in _prefixed(part, values()).items()
+            },
         }
 
 

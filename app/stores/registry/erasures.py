@@ -9,6 +9,9 @@ from sqlalchemy import Connection
 
 from app.stores.registry.models import Erasure, PersonKey
 
+# What can be erased.
+SUBJECT_KINDS = frozenset({"holder", "site", "module", "key"})
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Erased:

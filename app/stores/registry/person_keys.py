@@ -66,9 +66,7 @@ class PersonKeys:
             if subject in found:
                 return found[subject]
             secret = secrets.token_bytes(SECRET_BYTES)
-            connection.execute(
-                sa.insert(PersonKey).values(subject=subject, secret=secret, created_us=self._now_us())
-            )
+            connection.execute(sa.insert(PersonKey).values(subject=subject, secret=secret, created_us=self._now_us()))
             return secret
 
     def erase_person(self, subject: str, *, actor: str = "system") -> None:

@@ -73,9 +73,7 @@ class Registry:
         self._listeners: list[Callable[[Change], None]] = []
 
     @classmethod
-    def open(
-        cls, url: str | Path, *, now_us: Callable[[], int] = wall_clock_us, upgrade_server: bool = False
-    ) -> Self:
+    def open(cls, url: str | Path, *, now_us: Callable[[], int] = wall_clock_us, upgrade_server: bool = False) -> Self:
         """Open a registry by its URL or the path of its SQLite file; make it when there is none, migrate an older one.
 
         An older SQLite file is copied first; an older database on a server is only migrated with `upgrade_server`.
@@ -389,6 +387,15 @@ class Registry:
     def reading(self) -> Iterator[Connection]:
         """A connection to read with; a write on it fails."""
         with self._reading() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def reading_at_one_moment(self) -> Iterator[Connection]:
+        """As `reading`, and every statement sees the registry as it was at the first: for backups."""
+        with self._reading() as connection:
+            if not self._location.is_sqlite:
+                # SQLite's transactions always do; a server's see each commit unless told.
+                connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     def tell(self, change: Change) -> None:
