@@ -69,6 +69,13 @@ class BackupDirectory:
         finally:
             os.close(descriptor)
 
+    def remove_unfinished(self) -> int:
+        """Remove what an interrupted backup left, under the lock; how many files."""
+        left = [path for folder in (self.root, self.snapshots) for path in folder.glob("*.new")]
+        for path in left:
+            self.storage.unlink(path)
+        return len(left) + self.objects.remove_unfinished()
+
     def check(self) -> None:
         """Raises NotABackup when there are no backups here."""
         if not self._mark.exists() or not self.snapshots.is_dir():

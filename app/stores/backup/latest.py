@@ -12,14 +12,14 @@ from app.stores.registry.erasures import Erased, erasures_of, secrets_of
 from app.stores.registry.registry import Registry
 
 
-def refresh_latest(directory: BackupDirectory, registry: Registry) -> None:
+def refresh_latest(directory: BackupDirectory, registry: Registry, lost: Sequence[bytes] = ()) -> None:
     """Replace both copies: from here on what was erased can not be read in any backup here.
 
-    Raises BackupRefused when the directory holds the backups of another hub, whose keys this would destroy.
+    `lost`: keys that were used and not kept. Raises BackupRefused when the directory holds the backups of another hub, whose keys this would destroy.
     """
     with registry.reading_at_one_moment() as connection:
         keys, erased = secrets_of(connection), erasures_of(connection)
-    directory.write_latest(*merged(directory, keys, erased))
+    directory.write_latest(*merged(directory, keys, erased, lost))
 
 
 def check_same_hub(directory: BackupDirectory, registry: Registry) -> None:
@@ -30,7 +30,7 @@ def check_same_hub(directory: BackupDirectory, registry: Registry) -> None:
 
 
 def merged(
-    directory: BackupDirectory, keys: Mapping[str, bytes], erased: Sequence[Erased]
+    directory: BackupDirectory, keys: Mapping[str, bytes], erased: Sequence[Erased], unkept: Sequence[bytes] = ()
 ) -> tuple[KeyRing, ErasureList]:
     """What the directory is to hold from now on."""
     old_keys = directory.read_keyring().keys
@@ -46,7 +46,7 @@ def merged(
             f"{directory.root} holds backups of another hub, or of this one before its registry was lost: "
             f"{len(strangers)} keys of persons there are not in this registry; name another folder"
         )
-    lost = set(old.lost_keys)
+    lost = {*old.lost_keys, *map(key_name, unkept)}
     lost |= {key_name(old_keys[subject]) for subject in changed}
     entries = [ErasureEntry(subject, at_us) for subject, at_us in sorted(times.items())]
     return KeyRing(FORMAT, dict(sorted(keys.items()))), ErasureList(FORMAT, entries, sorted(lost))

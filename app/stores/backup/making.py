@@ -141,10 +141,12 @@ class _Maker:
         self._copied_files = 0
         self._added_bytes = 0
         self._left_out: dict[str, str] = {}
+        # Of persons who were erased while their rows were written.
+        self._lost_keys: list[bytes] = []
 
     def make(self) -> tuple[Manifest, int]:
         directory, root = self._directory, self._source.root
-        left = directory.objects.remove_unfinished()
+        left = directory.remove_unfinished()
         if left:
             log.warning("%s: %d files of an interrupted backup are removed", directory.root, left)
         check_same_hub(directory, self._source.registry)
@@ -158,7 +160,7 @@ class _Maker:
         series, tables = self._series(root / SERIES)
         files = [*journal, *series, *self._small_files()]
         registry = self._registry(snapshot, taken_us)
-        refresh_latest(directory, self._source.registry)
+        refresh_latest(directory, self._source.registry, self._lost_keys)
 
         self._objects.sync()
         manifest = Manifest(
@@ -260,7 +262,9 @@ class _Maker:
                 path.chmod(0o600)
                 dumped = write_dump(self._source.registry, path, snapshot)
                 # Keys that somebody else drew meanwhile (a backup into another folder) count: then once more with them.
-                if not keys.add(dumped.fresh_keys, taken_us):
+                added = keys.add(dumped.fresh_keys, taken_us)
+                self._lost_keys += [dumped.fresh_keys[subject] for subject in added.refused]
+                if not added.conflicts:
                     stored = self._objects.put_file(path)
                     self._count(stored)
                     return RegistryEntry(dumped.schema_version, stored.size_bytes, stored.sha256, dict(dumped.rows))

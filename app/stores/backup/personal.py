@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from app.stores.registry.erasures import SUBJECT_KINDS
-from app.stores.registry.models import Channel, Key, Module, Pairing
+from app.stores.registry.erasures import SUBJECT_KINDS, erasures_of
+from app.stores.registry.models import Channel, Holder, Key, Module, Pairing
 
 Row = Mapping[str, Any]
 # An access log may name what is no subject; its entries share a key then, which is never dropped.
@@ -39,11 +39,13 @@ class Links:
     holder_of_site: Mapping[int, str]
     # Serial -> the site it is paired with now.
     site_of_module: Mapping[str, int]
+    # Tokens of holders who were erased: the erasures put them back into their ledger, a dump does not name them.
+    forgotten_tokens: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Personal:
-    """The sealed columns of a table. A row whose sealed columns are all null is not sealed."""
+    """The sealed columns of a table. A row whose sealed columns are all null, or that is nobody's, is not sealed."""
 
     columns: tuple[str, ...]
     subjects: Callable[[Row, Links], list[str]]
@@ -83,6 +85,12 @@ def _of_access(row: Row, _links: Links) -> list[str]:
     return [row["subject"] if kind in SUBJECT_KINDS and name and len(row["subject"]) <= 80 else OF_THE_LOG]
 
 
+def _of_action(row: Row, links: Links) -> list[str]:
+    """Only a holder's token is sealed, and not that of an erased one: it stands in the list of erasures."""
+    kind, _, token = row["subject"].partition(":")
+    return [row["subject"]] if kind == "holder" and token not in links.forgotten_tokens else []
+
+
 # Every column marked personal in the models stands here or in LEFT_OUT (a test holds us to it); beside those, what
 # says whose a key is.
 PERSONAL: Mapping[str, Personal] = {
@@ -95,6 +103,7 @@ PERSONAL: Mapping[str, Personal] = {
     "holders": Personal(("token",), _of_token, Lost.DROPPED),
     "keys": Personal(("channel_id", "pairing_id", "holder_token"), _of_key, Lost.DROPPED),
     "access_log": Personal(("subject",), _of_access, Lost.NAMED),
+    "actions": Personal(("subject",), _of_action, Lost.NAMED),
 }
 NAMED = "erased"
 
@@ -108,7 +117,7 @@ LEFT_OUT: Mapping[str, str] = {
 
 def links_of(connection: Connection) -> Links:
     """Read within the dump's own transaction."""
-    site_of_pairing = dict(connection.execute(sa.select(Pairing.id, Pairing.site_id)).tuples().all())
+    site_of_pairing = {row.id: row.site_id for row in connection.execute(sa.select(Pairing.id, Pairing.site_id))}
     holders: dict[int, set[str]] = {}
     of_sites: dict[int, set[str]] = {}
     query = sa.select(Key.pairing_id, Key.holder_token, Key.to_us).where(
@@ -131,7 +140,12 @@ def links_of(connection: Connection) -> Links:
         site_of_pairing,
         _single(holders),
         _single(of_sites),
-        dict(connection.execute(current).tuples().all()),
+        {row.serial: row.site_id for row in connection.execute(current)},
+        frozenset(
+            each.subject.removeprefix("holder:")
+            for each in erasures_of(connection)
+            if each.subject.startswith("holder:")
+        ).difference(connection.execute(sa.select(Holder.token)).scalars()),
     )
 
 

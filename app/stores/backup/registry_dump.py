@@ -105,12 +105,15 @@ def _lines(connection: Connection, table: Table, sealer: Sealer, links: Links, s
     found = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
     for part in found.partitions():
         for row in part:
+            if table.name == "token_ledger" and row.token in links.forgotten_tokens:
+                continue
             values: list[Any] = list(row)
             seal = None
             if personal is not None and any(values[index] is not None for index in at):
                 subjects = personal.subjects(dict(zip(columns, values, strict=True)), links)
-                seal = sealer.seal(subjects, [values[index] for index in at], place)
-                for index in at:
-                    values[index] = None
+                if subjects:
+                    seal = sealer.seal(subjects, [values[index] for index in at], place)
+                    for index in at:
+                        values[index] = None
             values.append(seal)
             yield _encode(values)

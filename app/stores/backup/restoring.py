@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import shutil
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ from app.stores.storage import Storage
 UNFINISHED = "restore.unfinished"
 SETTINGS_FILE = "wattdeck.toml"
 _THREADS = 2
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,27 +182,23 @@ class _Restorer:
     def _without_registry_url(self) -> bool:
         """The settings of then may name the database that is live now: nobody writes to it because of a restore."""
         path = self._target.root / SETTINGS_FILE
-        with contextlib.suppress(FileNotFoundError, tomlkit.exceptions.TOMLKitError, UnicodeDecodeError):
-            document = tomlkit.parse(path.read_text(encoding="utf-8"))
-            section = document.get("registry")
-            had = isinstance(section, dict) and bool(section.get("url"))
-            url = self._target.registry
-            if had and isinstance(section, dict):
-                del section["url"]
-            if isinstance(url, str):
-                if not isinstance(section, dict):
-                    section = document["registry"] = tomlkit.table()
-                section["url"] = url
-            if had or isinstance(url, str):
-                self._storage.replace_file(path, tomlkit.dumps(document).encode())
-                path.chmod(0o600)
-            return had
-        if isinstance(self._target.registry, str):
-            raise BackupFailed(
-                f"the settings of then ({SETTINGS_FILE}) can not be changed to name the registry's database; "
-                "leave out --registry-url and set registry.url by hand"
-            )
-        return False
+        url = self._target.registry
+        try:
+            document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+        except (tomlkit.exceptions.TOMLKitError, UnicodeDecodeError):
+            # No hub could start with it: somebody will look at it.
+            log.warning("%s is no TOML; mend it before the hub starts, and look at registry.url", path)
+            return False
+        section = document.get("registry")
+        had = isinstance(section, dict) and bool(section.pop("url", ""))
+        if isinstance(url, str):
+            if not isinstance(section, dict):
+                section = document["registry"] = tomlkit.table()
+            section["url"] = url
+        if had or isinstance(url, str):
+            self._storage.replace_file(path, tomlkit.dumps(document).encode())
+            path.chmod(0o600)
+        return had
 
     def _load_registry(self, keyring: KeyRing, erasures: ErasureList) -> Loaded:
         self._progress.begin("registry")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -20,6 +21,13 @@ LONGEST_SUBJECT = 80
 _ROWS_AT_ONCE = 2_000
 
 
+class Added(NamedTuple):
+    """Subjects that had got another key meanwhile, and those that were erased meanwhile."""
+
+    conflicts: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
 class PersonKeys:
     """The tables person_keys and erasures. A subject is kind:name: holder:c-..., site:12, module:WD1, key:123."""
 
@@ -32,13 +40,14 @@ class PersonKeys:
         with self._registry.reading() as connection:
             return secrets_of(connection)
 
-    def add(self, fresh: Mapping[str, bytes], since_us: int) -> list[str]:
-        """Keep keys that were drawn while a dump was written; the subjects that got another key meanwhile.
+    def add(self, fresh: Mapping[str, bytes], since_us: int) -> Added:
+        """Keep keys that were drawn while a dump was written.
 
         Who was erased since then gets none: what was written of them is noise from the beginning.
         """
         subjects = sorted(fresh)
         conflicts: list[str] = []
+        refused: list[str] = []
         for start in range(0, len(subjects), _ROWS_AT_ONCE):
             part = subjects[start : start + _ROWS_AT_ONCE]
             with self._registry.writing() as connection:
@@ -49,6 +58,7 @@ class PersonKeys:
                         sa.select(Erasure.subject).where(Erasure.subject.in_(part), Erasure.at_us >= since_us)
                     ).scalars()
                 )
+                refused += [subject for subject in part if subject in gone and subject not in known]
                 rows = [
                     {"subject": subject, "secret": fresh[subject], "created_us": self._now_us()}
                     for subject in part
@@ -56,7 +66,7 @@ class PersonKeys:
                 ]
                 if rows:
                     connection.execute(sa.insert(PersonKey), rows)
-        return conflicts
+        return Added(tuple(conflicts), tuple(refused))
 
     def ensure(self, subject: str) -> bytes:
         """The key of a subject, made if there is none."""
