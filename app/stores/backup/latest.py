@@ -15,7 +15,8 @@ from app.stores.registry.registry import Registry
 def refresh_latest(directory: BackupDirectory, registry: Registry, lost: Sequence[bytes] = ()) -> None:
     """Replace both copies: from here on what was erased can not be read in any backup here.
 
-    `lost`: keys that were used and not kept. Raises BackupRefused when the directory holds the backups of another hub, whose keys this would destroy.
+    `lost`: keys that were used and not kept. Raises BackupRefused when the directory holds the backups of another hub,
+    whose keys this would destroy.
     """
     with registry.reading_at_one_moment() as connection:
         keys, erased = secrets_of(connection), erasures_of(connection)

@@ -148,7 +148,7 @@ def test_who_was_erased_is_in_no_backup_any_more(case):
             assert word not in everything
         # The channel goes on with a key of its own, under which nothing is kept.
         current = registry.periods("WD-0").periods[-1]
-        assert (current.to_us, current.level, current.paired) == (None, CollectionLevel.NONE, False)
+        assert (current.to_us, current.level, current.assigned) == (None, CollectionLevel.NONE, False)
         registry.pair("WD-0", 1, case.clock(), PairedAs(site, CollectionLevel.SECOND))
         # What was erased stays known as erased, for this registry's own backups.
         subjects = {each.subject for each in PersonKeys(registry).erasures()}
