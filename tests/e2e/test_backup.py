@@ -188,11 +188,11 @@ with Registry.open(data / "registry.sqlite") as registry:
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 6 MB for the backups, where this machine lets us make one."""
+    """A file system of 2 MB for the backups, where this machine lets us make one."""
     folder = tmp_path / "backups"
     folder.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)], check=False, capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], check=False, capture_output=True
     )
     if made.returncode:
         pytest.skip("mounting a file system needs root")
