@@ -32,7 +32,7 @@ from app.stores.series.delta.files import CommitLabel
 from app.stores.series.delta.table import SeriesTable
 from app.stores.series.schema import RAW, UTC_MICROSECONDS
 
-# A file has some 13 MB, as merged files of a small fleet do; three of them are made and sent again with later times.
+# A file has some 8 MB, as merged files of a small fleet do; three of them are made and sent again with later times.
 _MODULES_A_FILE = 2_000
 _SECONDS_A_FILE = 600
 _MADE = 3
@@ -69,8 +69,8 @@ def _measure(root: Path, size_gb: float, modules: int) -> dict[str, object]:
     data.mkdir()
     _say(f"making {size_gb:g} GB of readings")
     blocks = _Blocks()
-    # One has about 10.6 bytes a reading.
-    for number in range(max(1, round(size_gb * 1e9 / (_MODULES_A_FILE * _SECONDS_A_FILE * 10.6)))):
+    # One has about 6.6 bytes a reading.
+    for number in range(max(1, round(size_gb * 1e9 / (_MODULES_A_FILE * _SECONDS_A_FILE * 6.6)))):
         _fill(data, blocks, number)
     with Registry.open(data / "registry.sqlite") as registry:
         _people(registry, modules)

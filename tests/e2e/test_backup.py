@@ -74,13 +74,15 @@ def rows_by_sequence(data):
     return Counter(deltalake.DeltaTable(data / "series" / "raw").to_pyarrow_table(columns=["seq"])["seq"].to_pylist())
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_what_was_acknowledged_before_a_backup_is_restored_exactly_once(hubs, tmp_path):
     (module,) = HubTools().provision(tmp_path / "data", ["WD1"])
     hub = hubs(settings=BUSY)
     made = []
     with Traffic(hub, module) as traffic:
         eventually(lambda: len(traffic.acknowledged()) >= 500)
-        for _ in range(4):
+        for _ in range(3):
             before = traffic.acknowledged()
             made.append((backup(tmp_path)["snapshot"], before))
             eventually(lambda before=before: len(traffic.acknowledged()) > len(before) + 300)
@@ -138,6 +140,8 @@ def test_a_second_backup_copies_what_is_new_alone(hubs, tmp_path):
     assert second["added_bytes"] < first["added_bytes"] - parquet + 1000
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_kill_9_in_the_middle_leaves_the_earlier_ones_whole(tmp_path):
     HubTools().provision(tmp_path / "data", ["WD1"])
     from tests.app.stores.backup.data import fill_series
