@@ -12,8 +12,8 @@ from litestar.handlers import HTTPRouteHandler
 
 from app.api.access import Gate
 from app.api.app import make_app
-from app.api.routes.readings import readings_routes
 from app.api.routes.backups import backup_routes
+from app.api.routes.readings import readings_routes
 from app.api.routes.state import state_routes
 from app.api.server import ApiServer
 from app.domain.credentials import hash_secret
