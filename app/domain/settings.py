@@ -88,6 +88,12 @@ class RegistrySettings:
         "register an unknown module when it first publishes; auto: only while the broker allows anonymous clients",
         choices=("auto", "yes", "no"),
     )
+    upgrade: str = setting(
+        "refuse",
+        "what becomes of an older registry on a server, which the hub can not copy first; yes: it is changed (back it "
+        "up before); an SQLite file is copied and changed in any case",
+        choices=("refuse", "yes"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,6 +151,15 @@ class StoreSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class BackupSettings:
+    """Backups on a schedule."""
+
+    directory: str = setting("", "folder of the backups, on another disk than the data; empty is none")
+    at: str = setting("", "time of day (HH:MM, in store.time_zone) of the daily backup; empty is off")
+    keep: int = setting(14, "how many of the newest snapshots stay; 0 keeps all", minimum=0, maximum=10_000)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SerialSettings:
     """A meter on a serial port."""
 
@@ -174,6 +189,7 @@ class PrivacySettings:
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class EventsSettings:
     """What happened to modules."""
 
@@ -231,6 +247,7 @@ class Settings:
     live: LiveSettings = dataclasses.field(default_factory=LiveSettings)
     jobs: JobsSettings = dataclasses.field(default_factory=JobsSettings)
     actions: ActionsSettings = dataclasses.field(default_factory=ActionsSettings)
+    backup: BackupSettings = dataclasses.field(default_factory=BackupSettings)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

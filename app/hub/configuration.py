@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
 import tomllib
 import zoneinfo
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from app.domain.settings import Loaded, Row, Settings, catalogue
 FILE_NAME = "wattdeck.toml"
 ENVIRONMENT_PREFIX = "WATTDECK_"
 TIME_ZONE = "store.time_zone"
+_TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 # Words of the environment that are not settings: fault injection and the folder of an outside test-suite.
 ENVIRONMENT_OTHERS = frozenset({"WATTDECK_FAIL_POINT", "WATTDECK_PAHO_SUITES", "WATTDECK_TEST_POSTGRES"})
 
@@ -121,6 +123,12 @@ def _check_meanings(settings: Settings, said_by: Mapping[str, str]) -> None:
         given, missing = ("certificate", "key") if settings.tls.certificate else ("key", "certificate")
         problem = f"tls.{given} is set and tls.{missing} is not; set both, or none for the hub's own"
         raise SettingError(said_by[f"tls.{given}"], f"tls.{missing}", problem)
+    at = settings.backup.at
+    if at and not _TIME_OF_DAY.fullmatch(at):
+        raise SettingError(said_by["backup.at"], "backup.at", f"{at!r} is no time of day; write one such as 03:30")
+    if at and not settings.backup.directory:
+        problem = "backup.at is set and backup.directory is not; set both, or none"
+        raise SettingError(said_by["backup.at"], "backup.directory", problem)
     if not settings.listen.api_host:
         problem = "an empty host would serve everybody; write 127.0.0.1, or the address to serve"
         raise SettingError(said_by["listen.api_host"], "listen.api_host", problem)

@@ -35,6 +35,14 @@ class DirectoryUnusable(EnvironmentFault):
     """The data directory can not be made or written."""
 
 
+class DirectoryUnfinished(OperatorInputError):
+    """A restore into this directory was interrupted: what it holds is not whole."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        super().__init__(f"a restore into {directory} was interrupted; remove the folder, then restore again")
+
+
 def default_directory() -> Path:
     """Where a user's data are when nothing is said."""
     return Path(platformdirs.user_data_dir("wattdeck", appauthor=False))
@@ -60,10 +68,17 @@ class DataDirectory:
         self.access_head = root / "access-log.head"
         self.lock = root / LOCK_NAME
         self.status = root / FILE_NAME
+        # There while a backup is being restored.
+        self.unfinished = root / "restore.unfinished"
 
     def make(self) -> None:
-        """Make it, readable by its owner alone, as all that this process will make in it. Raises DirectoryUnusable."""
+        """Make it, readable by its owner alone, as all that this process will make in it.
+
+        Raises DirectoryUnusable, DirectoryUnfinished.
+        """
         os.umask(0o077)
+        if self.unfinished.exists():
+            raise DirectoryUnfinished(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if os.name == "posix" and self.root.stat().st_uid == os.getuid():

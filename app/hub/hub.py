@@ -83,7 +83,11 @@ async def running_hub(
     async with contextlib.AsyncExitStack() as stack:
         failpoints = FailPoints.from_environment(os.environ)
         supervisor = Supervisor()
-        registry = stack.enter_context(Registry.open(settings.registry.url or directory.registry))
+        registry = stack.enter_context(
+            Registry.open(
+                settings.registry.url or directory.registry, upgrade_server=settings.registry.upgrade == "yes"
+            )
+        )
         modules = ModuleDirectory()
         roster = Roster(registry, modules, default_zone=settings.store.time_zone)
         roster.load()

@@ -14,6 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 from app.api.access import Gate
 from app.api.app import make_app
 from app.api.counters import ApiCounters
+from app.api.routes.backups import backup_routes
 from app.api.routes.data_map import data_map_routes
 from app.api.routes.doctor import doctor_routes
 from app.api.routes.hub import hub_routes
@@ -23,6 +24,7 @@ from app.api.routes.state import state_routes
 from app.domain.people import Principal
 from app.domain.settings import Settings
 from app.hub.api_wiring import serve_api
+from app.hub.backup_wiring import backups_of
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.data_map_wiring import data_map_of
@@ -146,6 +148,7 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
             path.registry, path.source, path.engine, path.supervisor, path.statistics, events, wall_clock_us
         ),
         *quarantine_desk(path.quarantine, path.modules, path.ingest, path.source, path.registry, gate, wall_clock_us),
+        *backup_routes(backups_of(path)),
     ]
     jobs = start_jobs(
         path.directory, path.registry, path.store, path.runtime_settings, gate, path.supervisor, stack, path.statistics

@@ -141,3 +141,28 @@ class Storage:
 
     def unlink(self, path: Path) -> None:
         path.unlink(missing_ok=True)
+
+
+class ReadOnlyStorage(Storage):
+    """Does nothing where something would be changed: recovery then mends only what it has in memory."""
+
+    def make_directory(self, path: Path) -> None:
+        pass
+
+    def write_file(self, path: Path, data: bytes | memoryview) -> None:
+        pass
+
+    def put_if_absent(self, temporary: Path, target: Path) -> None:
+        pass
+
+    def replace_file(self, path: Path, data: bytes) -> None:
+        pass
+
+    def rename(self, source: Path, target: Path) -> None:
+        pass
+
+    def unlink(self, path: Path) -> None:
+        pass
+
+    def sync_directory(self, path: Path) -> None:
+        pass

@@ -98,6 +98,28 @@ class RegistryForeignError(OperatorInputError):
         super().__init__(f"{place} is no registry of Wattdeck ({detail}) and was left as it is; name another database")
 
 
+class RegistryNotEmpty(OperatorInputError):
+    """A registry is to be restored into a database that holds something."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        super().__init__(f"{place} is not empty; a registry is restored into an empty database only")
+
+
+class RegistryUpgradeRefused(OperatorInputError):
+    """An older registry on a server: it can not be copied by us before it is changed, and nobody said to go on."""
+
+    def __init__(self, place: str, found: int, known: int) -> None:
+        self.place = place
+        self.found = found
+        self.known = known
+        super().__init__(
+            f"the registry {place} has version {found}, this Wattdeck would change it to version {known}; a database "
+            "on a server can not be copied by the hub: back it up (pg_dump), then start once with "
+            "--set registry.upgrade=yes"
+        )
+
+
 class RegistryUrlError(OperatorInputError):
     """The URL of the registry names nothing we can open."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import alembic.runtime.migration
@@ -15,6 +16,7 @@ from app.stores.registry import migrations
 from app.stores.registry.faults import (
     RegistryDamaged,
     RegistryForeignError,
+    RegistryNotEmpty,
     RegistryTooNew,
     RegistryTooOld,
     RegistryUnreachable,
@@ -24,6 +26,9 @@ from app.stores.registry.opening import Location, connect, make_file
 
 MIGRATIONS = Path(migrations.__path__[0])
 
+# Called with the location, the version found and the version to come, before anything of it is changed.
+BeforeMigrating = Callable[[Location, int, int], None]
+
 
 def newest_version(folder: Path = MIGRATIONS) -> int:
     """The version of the schema this program works with."""
@@ -31,10 +36,13 @@ def newest_version(folder: Path = MIGRATIONS) -> int:
     return 0 if head is None else int(head)
 
 
-def bring_up_to_date(location: Location, folder: Path = MIGRATIONS) -> int:
+def bring_up_to_date(
+    location: Location, folder: Path = MIGRATIONS, *, before_migrating: BeforeMigrating | None = None
+) -> int:
     """Check a registry and migrate it if it is new or older; the version it had before (0: it was empty).
 
-    Either every migration is applied or none. A database that is refused is not written to.
+    Either every migration is applied or none. A database that is refused is not written to. `before_migrating` is
+    called while the writer's lock is held, for a database that is not new; when it raises, nothing is changed.
 
     Raises:
         RegistryTooNew: a newer program wrote it.
@@ -47,8 +55,28 @@ def bring_up_to_date(location: Location, folder: Path = MIGRATIONS) -> int:
     found = _probe(location, known)
     if found < known:
         with faults_of(location.place):
-            _migrate(location, folder, known)
+            _migrate(location, folder, known, before_migrating)
     return found
+
+
+def make_at_version(location: Location, version: int, folder: Path = MIGRATIONS) -> None:
+    """Make the tables of an older version in an empty database, for rows of that version to be put back.
+
+    Raises as `bring_up_to_date`, RegistryTooNew for a version that is not known here, and RegistryNotEmpty.
+    """
+    known = newest_version(folder)
+    if version > known:
+        raise RegistryTooNew(location.place, version, known)
+    make_file(location)
+    if _probe(location, known):
+        raise RegistryNotEmpty(location.place)
+    with faults_of(location.place):
+        engine = connect(location, "migrate")
+        try:
+            with engine.begin() as connection:
+                _run_scripts(connection, folder, f"{version:04}")
+        finally:
+            engine.dispose()
 
 
 def check_up_to_date(location: Location, folder: Path = MIGRATIONS) -> None:
@@ -78,7 +106,7 @@ def _probe(location: Location, known: int) -> int:
     return found
 
 
-def _migrate(location: Location, folder: Path, known: int) -> None:
+def _migrate(location: Location, folder: Path, known: int, before: BeforeMigrating | None) -> None:
     engine = connect(location, "migrate")
     try:
         with engine.begin() as connection:
@@ -86,19 +114,21 @@ def _migrate(location: Location, folder: Path, known: int) -> None:
             found = _version(connection, location.place)
             if found > known:
                 raise RegistryTooNew(location.place, found, known)
-            _run_scripts(connection, folder)
+            if before is not None and 0 < found < known:
+                before(location, found, known)
+            _run_scripts(connection, folder, "head")
             if location.is_sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()):
                 raise BugError(f"registry: a migration left {len(broken)} rows that refer to nothing")
     finally:
         engine.dispose()
 
 
-def _run_scripts(connection: Connection, folder: Path) -> None:
+def _run_scripts(connection: Connection, folder: Path, target: str) -> None:
     scripts = ScriptDirectory(folder)
 
     def upgrades(revision: object, _context: object) -> list[alembic.runtime.migration.MigrationStep]:
         # Alembic has no public way to this list without its configuration file and environment script.
-        return scripts._upgrade_revs("head", revision)  # type: ignore[arg-type,return-value] # noqa: SLF001 - see above
+        return scripts._upgrade_revs(target, revision)  # type: ignore[arg-type,return-value] # noqa: SLF001 - see above
 
     # The connection is inside our transaction, so Alembic neither begins nor commits any.
     context = alembic.runtime.migration.MigrationContext.configure(connection, opts={"fn": upgrades, "script": scripts})

@@ -40,6 +40,7 @@ from app.stores.registry.records import (
     SiteRecord,
     SitesChanged,
 )
+from app.stores.registry.upgrading import copy_first
 
 _log = logging.getLogger(__name__)
 
@@ -75,15 +76,18 @@ class Registry:
         self._listeners: list[Callable[[Change], None]] = []
 
     @classmethod
-    def open(cls, url: str | Path, *, now_us: Callable[[], int] = wall_clock_us) -> Self:
+    def open(cls, url: str | Path, *, now_us: Callable[[], int] = wall_clock_us, upgrade_server: bool = False) -> Self:
         """Open a registry by its URL or the path of its SQLite file; make it when there is none, migrate an older one.
+
+        An older SQLite file is copied first; an older database on a server is only migrated with `upgrade_server`.
 
         Raises:
             RegistryUrlError, RegistryTooNew, RegistryForeignError: it can not be the registry.
+            RegistryUpgradeRefused: it is an older one on a server.
             RegistryDamaged, RegistryFault: it can not be used; it is left as it is.
         """
         location = locate(url)
-        before = bring_up_to_date(location)
+        before = bring_up_to_date(location, before_migrating=copy_first(upgrade_server=upgrade_server))
         _log.info("registry %s opened, had version %d", location.place, before)
         registry = cls(location, now_us=now_us)
         try:
@@ -354,12 +358,12 @@ class Registry:
         self._tell(ModulesChanged((serial,)))
 
     def erase_key(self, key: int) -> None:
-        """Forget whose an ended key was; its number is never given again.
+        """Forget whose an ended key was; its number is never given again, and a restored backup forgets it again.
 
         Raises RefusedChangeError when its period goes on, UnknownNameError.
         """
         with self._writing() as connection:
-            serial = supply.erase_key(connection, key)
+            serial = supply.erase_key(connection, key, self._now_us())
         self._tell(ModulesChanged((serial,)))
 
     def periods(self, serial: str, channel: int = 1) -> SupplyPeriods:
@@ -394,6 +398,15 @@ class Registry:
     def reading(self) -> Iterator[Connection]:
         """A connection to read with; a write on it fails."""
         with self._reading() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def reading_at_one_moment(self) -> Iterator[Connection]:
+        """As `reading`, and every statement sees the registry as it was at the first: for backups."""
+        with self._reading() as connection:
+            if not self._location.is_sqlite:
+                # SQLite's transactions always do; a server's see each commit unless told.
+                connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     def tell(self, change: Change) -> None:

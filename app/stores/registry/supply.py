@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from app.domain.errors import BugError
 from app.domain.keys import CollectionLevel, SupplyPeriod, SupplyPeriods
 from app.stores.registry.chunks import chunks
+from app.stores.registry.erasures import remember_erased
 from app.stores.registry.faults import RefusedChangeError, UnknownNameError
 from app.stores.registry.models import Channel, City, Holder, Key, KeyLedger, Module, Pairing, Site, TokenLedger, table
 from app.stores.registry.records import KeyChange, KeyRecord, PairedAs, PairingRecord, Place
@@ -112,7 +113,7 @@ def set_level(connection: Connection, key: int, level: CollectionLevel) -> str:
     return _serial_of(connection, key)
 
 
-def erase_key(connection: Connection, key: int) -> str:
+def erase_key(connection: Connection, key: int, at_us: int) -> str:
     """Remove a key that ended; its number stays in the ledger. The serial of its module.
 
     Raises:
@@ -130,6 +131,7 @@ def erase_key(connection: Connection, key: int) -> str:
         # A pairing without any key left says nothing that may be kept.
         left = sa.select(Key.key).where(Key.pairing_id == row.pairing_id).exists()
         connection.execute(sa.delete(Pairing).where(Pairing.id == row.pairing_id, ~left))
+    remember_erased(connection, f"key:{key}", at_us)
     return serial
 
 

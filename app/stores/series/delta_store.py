@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -133,17 +134,23 @@ class DeltaSeriesStore:
 
     def delete_key(self, key: int) -> int:
         """See SeriesStore."""
+        return self.delete_keys([key])
+
+    def delete_keys(self, keys: Collection[int]) -> int:
+        """As `delete_key`, of several at once: each file is rewritten once."""
+        if not keys:
+            return 0
         with self._maintaining:
             # A merge in progress read the rows before: its outcome would bring them back, were it not refused.
             self._upkeep.interrupt()
-            self._state.erase([key])
-            self._intake.forget(np.array([key], np.int64))
+            self._state.erase(keys)
+            self._intake.forget(np.array(sorted(keys), np.int64))
             with self._intake.holding():
-                # An append that began before the key was erased is over now; later ones drop its rows.
+                # An append that began before the keys were erased is over now; later ones drop their rows.
                 pass
-            deleted = erasure.delete_rows(self._tables, [key])
+            deleted = erasure.delete_rows(self._tables, keys)
             erasure.wipe(self._tables)
-            erasure.prove_gone(self._tables, [key])
+            erasure.prove_gone(self._tables, keys)
             return deleted
 
     def held(self, keys: Collection[int]) -> Mapping[str, int]:
@@ -154,6 +161,24 @@ class DeltaSeriesStore:
         }
         live = {f"{spec.name}/{Path(file.name).name}" for spec, table in self._tables for file in table.files()}
         return found | {"removed": len(set(erasure.files_with(self._tables, keys)) - live) if keys else 0}
+
+    def forget_keys(self, keys: Collection[int]) -> None:
+        """What is appended for these keys from now on is dropped; `delete_keys` removes what is there."""
+        if keys:
+            self._state.erase(keys)
+
+    def mended(self) -> list[str]:
+        """What opening had to mend, and what is not on disk as the logs say; nothing for a sound store."""
+        found = []
+        for spec, table in self._tables:
+            for looked in (table.verification, table.verify()):
+                counts = dataclasses.asdict(looked).items()
+                found += [f"table {spec.name}: {count} {what.replace('_', ' ')}" for what, count in counts if count]
+        return found
+
+    def versions(self) -> Mapping[str, int]:
+        """The version of each table's log."""
+        return {spec.name: table.version for spec, table in self._tables}
 
     def sizes(self) -> Mapping[str, StoreSize]:
         """See SeriesReader."""

@@ -26,7 +26,7 @@ from app.stores.series.schema import INGESTED
 from app.stores.series.tables import SPECS
 from app.stores.series.tier_memory import TierMemory
 from app.stores.series.tiering import newest_log
-from app.stores.storage import Storage
+from app.stores.storage import ReadOnlyStorage
 
 # While we look, the hub may merge files, cut its log or delete a segment: then we look again.
 _TRIES = 5
@@ -132,31 +132,6 @@ class _Views:
         end_us: int | None = None,
     ) -> pa.Table:
         return self.tables[table].scan(columns, Wanted.of(keys, start_us, end_us))
-
-
-class ReadOnlyStorage(Storage):
-    """Does nothing where something would be changed: recovery then mends only what it has in memory."""
-
-    def make_directory(self, path: Path) -> None:
-        pass
-
-    def write_file(self, path: Path, data: bytes | memoryview) -> None:
-        pass
-
-    def put_if_absent(self, temporary: Path, target: Path) -> None:
-        pass
-
-    def replace_file(self, path: Path, data: bytes) -> None:
-        pass
-
-    def rename(self, source: Path, target: Path) -> None:
-        pass
-
-    def unlink(self, path: Path) -> None:
-        pass
-
-    def sync_directory(self, path: Path) -> None:
-        pass
 
 
 def _snapshot(

@@ -12,9 +12,9 @@ from app.stores.errors import StoreDamaged
 from app.stores.series.delta import log as delta_log
 from app.stores.series.delta.recovery import missing_files, recover
 from app.stores.series.delta_store import STATE_FOLDER
-from app.stores.series.disk_reader import ReadOnlyStorage
 from app.stores.series.tables import TABLES
 from app.stores.series.tiering import newest_log
+from app.stores.storage import ReadOnlyStorage
 
 # While we look, a hub may merge files or cut its log: then we look again.
 _TRIES = 4

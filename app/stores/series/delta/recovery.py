@@ -42,8 +42,8 @@ class Recovered:
     checkpoint: int
 
 
-def recover(table: Path, log: DeltaLog, storage: Storage) -> Recovered:
-    """Reads the table's state; version -1: there is no table yet.
+def recover(table: Path, log: DeltaLog, storage: Storage, *, look_at_files: bool = True) -> Recovered:
+    """Reads the table's state; version -1: there is no table yet. The data files may be elsewhere (`look_at_files`).
 
     Raises StoreDamaged when there is no way to the state, OSError when the disk refuses.
 
@@ -61,7 +61,7 @@ def recover(table: Path, log: DeltaLog, storage: Storage) -> Recovered:
         except StoreDamaged as damage:
             _log.error("%s", damage)
             tail.append((version, None))
-    while tail and not _is_sound(table, tail[-1][1]):
+    while tail and look_at_files and not _is_sound(table, tail[-1][1]):
         version, _actions = tail.pop()
         _log.error("%s: commit %d is torn and rolled back", table, version)
         _set_aside(table, log.path_of(version), storage)
