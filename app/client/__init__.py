@@ -1,1 +1,1 @@
-"""What a console uses to reach a hub: no Qt, no asyncio; imports app.protocol and app.domain, and Python alone."""
+"""What a console uses to reach a hub: no Qt, no asyncio. It stands on app.protocol and app.domain alone."""
