@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 
 # When a credential was used last is for people who look for unused ones: a minute is fine enough.
 NOTE_USED_EACH_S = 60.0
+# Changed credentials that are put into the table on the loop, about a millisecond; for more, a new table is made beside
+# it. Sessions that are ended at once, of those that a bulk action ends.
+_MOST_IN_PLACE = 200
+_ENDED_AT_ONCE = 50
 
 
 class CredentialFollower:
@@ -80,7 +84,7 @@ class CredentialFollower:
         changed, self._changed = self._changed, set()
         everything, self._reload = self._reload, False
         try:
-            if everything:
+            if everything or len(changed) > _MOST_IN_PLACE:
                 revoked = await self._take_all()
             else:
                 rows = await asyncio.to_thread(self._registry.credential_rows, sorted(changed))
@@ -90,8 +94,10 @@ class CredentialFollower:
             self._reload |= everything
             raise
         assert self._engine is not None
-        for subject in revoked:
+        for number, subject in enumerate(revoked, 1):
             self._engine.disconnect(subject, "credential changed")
+            if number % _ENDED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _take_all(self) -> list[str]:
         """A whole fleet's table is built beside the loop, then exchanged."""
