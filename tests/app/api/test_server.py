@@ -283,3 +283,22 @@ async def test_a_hub_counts_its_requests(trial):
     assert (found["api.requests_2xx"], found["api.requests_4xx"], found["api.requests_5xx"]) == (1, 1, 0)
     assert found["api.connections"] >= 1
     assert json.dumps(found, allow_nan=False)
+
+
+async def test_a_small_answer_does_not_wait_for_an_acknowledgement():
+    accepted = []
+
+    async def looked(scope, receive, send):
+        accepted.extend(connection.transport.get_extra_info("socket") for connection in server._server.server_state.connections)
+        await hello(scope, receive, send)
+
+    server = ApiServer(
+        looked, "127.0.0.1", 0, None, names=HostNames([]), limits=ConnectionLimits(), counters=ApiCounters()
+    )
+    _host, port = await server.start()
+    try:
+        async with httpx.AsyncClient() as client:
+            await client.get(f"http://127.0.0.1:{port}/")
+        assert [one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0 for one in accepted] == [True]
+    finally:
+        await server.stop()
