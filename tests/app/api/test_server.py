@@ -289,7 +289,9 @@ async def test_a_small_answer_does_not_wait_for_an_acknowledgement():
     accepted = []
 
     async def looked(scope, receive, send):
-        accepted.extend(connection.transport.get_extra_info("socket") for connection in server._server.server_state.connections)
+        accepted.extend(
+            connection.transport.get_extra_info("socket") for connection in server._server.server_state.connections
+        )
         await hello(scope, receive, send)
 
     server = ApiServer(

@@ -8,6 +8,7 @@ import pytest
 
 from app.hub.catching_up import CatchingUp
 from app.hub.credential_follower import CredentialFollower
+from app.stores.registry.module_edits import BulkAction, ModuleEdits
 from app.stores.registry.registry import Registry
 
 
@@ -42,6 +43,21 @@ async def test_a_blocked_credential_is_refused_and_its_session_ended(registry):
     await asyncio.to_thread(registry.block, "A")
     assert await asyncio.wait_for(engine.closed.get(), 20) == ("A", "credential changed")
     assert not may_connect(follower, given)
+    await follower.stop()
+
+
+async def test_of_many_that_are_blocked_at_once_each_session_ends(registry):
+    serials = [f"WD{number:04d}" for number in range(500)]
+    given = registry.provision_many([*serials, "OTHER"])
+    follower = CredentialFollower(registry, allow_anonymous=False)
+    engine = FakeEngine()
+    follower.follow(engine)
+
+    await asyncio.to_thread(ModuleEdits(registry).act, "eva", serials, BulkAction.BLOCK)
+    closed = {(await asyncio.wait_for(engine.closed.get(), 20))[0] for _ in serials}
+
+    assert closed == set(serials)
+    assert [one.serial for one in given if may_connect(follower, one)] == ["OTHER"]
     await follower.stop()
 
 

@@ -144,7 +144,9 @@ def conditions(draw, plain) -> Condition:
             Comparison.AMONG: st.lists(words, min_size=1, max_size=3).map(tuple),
         }
         return Condition(name, comparison, draw(values.get(comparison, words)))
-    one = values_of(plain, name) | (st.text("aLzé0", max_size=3) if kind is str else st.just(kind(1)))
+    # 0 and -1 stand for unknown inside: asked for, they must not be found.
+    other = st.text("aLzé0", max_size=3) if kind is str else st.sampled_from((-1, 0, 1)).map(kind)
+    one = values_of(plain, name) | other
     comparisons = list(Comparison) if kind is str else [one for one in Comparison if one is not Comparison.HAS]
     comparison = draw(st.sampled_from(comparisons))
     if comparison is Comparison.AMONG:
