@@ -242,3 +242,14 @@ def test_the_usual_gap_is_the_mean_since_the_last_look_and_unknown_for_who_was_s
     found = gaps.gap_us(slots, received, arrival_us, np.full(3, 1_000_000))
 
     assert found.tolist() == [2_000_000, -1, -1]
+
+
+@pytest.mark.parametrize("value", [-1, 0])
+@pytest.mark.parametrize("comparison", [one for one in Comparison if one not in {Comparison.HAS, Comparison.AMONG}])
+def test_what_stands_for_unknown_inside_is_no_value(fleet, comparison, value):
+    table, live, plain = fleet
+    for name in (name for name, column in POWER_COLUMNS.items() if column.kind in {int, float}):
+        condition = Condition(name, comparison, value)
+        column = {**table.columns, **live.all}[name]
+        expected = [condition.holds(facts[name]) for facts in plain]
+        assert column.holds(condition)[table.by_serial].tolist() == expected, name
