@@ -128,7 +128,7 @@ def test_a_second_backup_copies_what_is_new_alone(hubs, tmp_path):
     (module,) = HubTools().provision(tmp_path / "data", ["WD1"])
     hub = hubs(settings={"ingest.segment_seconds": "1"})
     with connected(hub, serial="WD1", secret=module.secret) as client:
-        publish(client, "WD1", *readings(3000))
+        publish(client, "WD1", *readings(400))
         eventually(lambda: hub.stats()["archive.segments"] >= 1)
         eventually(lambda: hub.stats()["archive.waiting_segments"] == 0)
     assert hub.sigterm() == 0
