@@ -166,6 +166,48 @@ def test_kill_9_in_the_middle_leaves_the_earlier_ones_whole(tmp_path):
     assert run_command("verify-backup", tmp_path / "backups").returncode == 0
 
 
+def test_ctrl_c_leaves_nothing_unfinished(tmp_path):
+    from tests.app.stores.backup.data import fill_series
+
+    HubTools().provision(tmp_path / "data", ["WD1"])
+    fill_series(tmp_path / "data", files=6)
+    words = [
+        sys.executable,
+        "-c",
+        _KILLED.replace("SIGKILL", "SIGINT"),
+        str(tmp_path / "backups"),
+        str(tmp_path / "data"),
+    ]
+    ended = subprocess.run([*words, "4"], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert "KeyboardInterrupt" in ended.stderr
+    assert not list((tmp_path / "backups").rglob("unfinished-*"))
+    assert not list((tmp_path / "backups" / "snapshots").iterdir())
+    backup(tmp_path)
+
+    words = [sys.executable, "-c", _INTERRUPTED, str(tmp_path / "backups"), str(tmp_path / "restored")]
+    ended = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert "KeyboardInterrupt" in ended.stderr
+    assert not (tmp_path / "restored").exists()
+
+
+_INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+from app.hub.restore_command import facts_of
+from app.stores.backup import restoring
+from app.stores.backup.directory import BackupDirectory
+from app.stores.registry.registry import wall_clock_us
+
+real = restoring.make_at_version
+def interrupted(*words):
+    real(*words)
+    os.kill(os.getpid(), signal.SIGINT)
+restoring.make_at_version = interrupted
+root = Path(sys.argv[2])
+target = restoring.Target(root, root / "registry.sqlite", facts_of)
+restoring.restore_backup(BackupDirectory(Path(sys.argv[1])), None, target, now_us=wall_clock_us)
+"""
+
 # Killed just before it gives the Nth file of the backup directory its name.
 _KILLED = """
 import os, signal, sys
