@@ -25,6 +25,8 @@ from app.services.data_map.keepers import (
     live_keeper,
 )
 from app.services.jobs.jobs import Jobs
+from app.stores.events.store import EventStore
+from app.stores.registry import upgrading
 from app.stores.registry.registry import wall_clock_us
 from app.stores.series.copying import read_manifest
 from app.stores.series.schema import INGESTED
@@ -65,6 +67,8 @@ def data_map_of(path: DataPath, jobs: Jobs, more: Mapping[str, Keeper] | None = 
             lambda slot: slot < len(live.time_us) and bool(live.time_us[slot]),
             lambda slot: on_loop(_call(lambda: live.forget(slot))),
         ),
+        "events": _events_keeper(path.watch.store),
+        "before_upgrade": FolderKeeper(path.directory.root / upgrading.FOLDER),
         "jobs.results": jobs_keeper(jobs),
         "imports": imports_keeper(path.directory.imports, _keys_of_copy),
     }
@@ -101,6 +105,13 @@ def _quarantine_keeper(file: Path) -> Calls:
     return Calls(
         lambda subject: Held(*refused_in(file, subject.spans)),
         lambda subject: Erased(forget_refused(file, subject.spans)),
+    )
+
+
+def _events_keeper(store: EventStore) -> Calls:
+    return Calls(
+        lambda subject: Held(sum(store.reader.count(*span) for span in subject.spans)),
+        lambda subject: Erased(sum(store.erase(*span) for span in subject.spans)),
     )
 
 

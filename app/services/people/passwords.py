@@ -79,8 +79,8 @@ class Passwords:
         return self.hash(password) if self._hasher.check_needs_rehash(password_hash) else None
 
     def close(self) -> None:
-        """Finish what runs; what waits is given up."""
-        self._pool.shutdown(cancel_futures=True)
+        """Finish what runs and what waits, some seconds at most: a count of failures must not be given up."""
+        self._pool.shutdown()
 
     def _submit(self, work: Callable[[], T]) -> Future[T]:
         with self._lock:

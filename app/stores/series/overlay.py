@@ -101,7 +101,8 @@ class Overlay:
         rows = self._tier(view, level, start_us, end_us)
         if not rows.num_rows:
             return with_steps(rows, start_us)
-        return with_steps(concat(TIER, [self._before(view, rows), rows]), start_us)
+        # From the first bucket on: between a range's start and it, rows of a finer tier tell the step into it.
+        return with_steps(concat(TIER, [self._before(view, rows), rows]), int(numbers(rows, "time")[0][0]))
 
     def raw(self, key: int, start_us: int, end_us: int) -> pa.Table:
         """RAW rows of one key."""

@@ -30,6 +30,11 @@ async def test_who_changed_what_for_those_who_may_know(trial):
         assert (await client.get("/v1/actions/999")).status_code == 404
         answer = await client.get("/v1/actions.csv", params={"filter": f"at_us:lt:{now + 2}"})
         assert answer.headers["content-type"].startswith("text/csv")
-        assert [line.split(",")[4] for line in answer.text.splitlines()] == ["subject", "module:WD0", "module:WD1"]
+        assert [line.split(",")[4] for line in answer.text.splitlines()] == [
+            "subject",
+            "operator:admin",
+            "module:WD0",
+            "module:WD1",
+        ]
     for role in (Role.SUPPORT, Role.TECHNICIAN, Role.VIEWER):
         assert (await (await trial.client(role)).get("/v1/actions")).status_code == 403

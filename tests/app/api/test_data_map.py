@@ -136,7 +136,7 @@ def _fill_registry(registry, holder, half_us):
         connection.execute(
             sa.text(
                 "INSERT INTO operators (id, name, role, password_hash, must_change_password, password_us, created_us)"
-                " VALUES (1, 'ann', 'admin', 'x', false, 0, 0)"
+                " VALUES (100, 'ann', 'admin', 'x', false, 0, 0)"
             )
         )
         for name, filters in (("one", "serial:eq:WD1"), ("ten", "serial:eq:WD10")):
@@ -265,7 +265,14 @@ async def test_each_place_forgets_a_holder_who_left_and_nobody_else(lived):
     assert "legal duty" in erased["registry.access_log"].left
     found = {place.name: held.count for place, held in await asyncio.to_thread(data_map.find, subject)}
     left = {name for name, count in found.items() if count}
-    assert left <= {"registry.sites", "registry.key_ledger", "registry.token_ledger", "registry.access_log", "imports"}
+    assert left <= {
+        "registry.sites",
+        "registry.key_ledger",
+        "registry.token_ledger",
+        "registry.access_log",
+        "registry.erasures",
+        "imports",
+    }
     assert (await admin.get(f"/v1/data-map/holders/{lived.old}")).status_code == 404
 
     after = held_by(await admin.get(f"/v1/data-map/holders/{lived.new}"))

@@ -187,7 +187,7 @@ async def test_a_result_can_be_removed_once(stored, admin):  # noqa: F811
     assert [(await admin.delete(path)).status_code, (await admin.get(path)).status_code] == [404, 404]
     assert "removed or its time is over" in (await admin.get(path)).json()["detail"]
     what = [one["what"] for one in (await admin.get("/v1/actions", params={"sort": "id"})).json()["items"]]
-    assert what == ["job.start", "job.remove_result"]
+    assert what == ["operator.create", "job.start", "job.remove_result"]
 
 
 async def test_a_result_whose_time_is_over_is_refused_then_removed(stored, admin):  # noqa: F811

@@ -166,7 +166,8 @@ async def test_what_can_not_be_set_changes_nothing(configured, values, status, w
     assert answer.status_code == status, answer.text
     assert words in answer.json()["detail"]
     assert configured.directory.settings.read_text() == FILE
-    assert (await client.get("/v1/actions")).json()["total"] == 0
+    made = (await client.get("/v1/actions", params={"filter": "actor:ne:hub"})).json()
+    assert made["total"] == 0
 
 
 async def test_two_editors_do_not_overwrite_each_other(configured):
@@ -233,7 +234,8 @@ async def test_a_file_that_can_not_be_written_changes_nothing(configured, monkey
 
     assert (answer.status_code, "nothing was changed" in answer.json()["detail"]) == (503, True)
     assert configured.directory.settings.read_text() == FILE
-    assert (await client.get("/v1/actions")).json()["total"] == 0
+    made = (await client.get("/v1/actions", params={"filter": "actor:ne:hub"})).json()
+    assert made["total"] == 0
     assert (await all_of(client))[0]["jobs.days"]["value"] == 90
 
 

@@ -141,9 +141,7 @@ def test_who_is_left_out_of_many(change, refusal):
 def test_the_protocol_page_lists_every_command_with_its_arguments():
     page = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
     rows = dict(
-        re.findall(
-            r"^\| `(\w+)` \| (.*) \|$", page.partition("## The commands")[2].partition("## Versions")[0], re.MULTILINE
-        )
+        re.findall(r"^\| `(\w+)` \| (.*) \|$", page.partition("## The commands")[2].partition("\n## ")[0], re.MULTILINE)
     )
 
     assert list(rows) == [kind.name for kind in CATALOGUE]

@@ -11,7 +11,7 @@ import pytest
 
 from app.domain.completeness import Reason
 from app.domain.errors import OperatorInputError
-from app.domain.resolution import DAY_US, HOUR_US, SECOND_US, TEN_MIN_US, CivilDays, Resolution
+from app.domain.resolution import DAY_US, HOUR_US, SECOND_US, TEN_MIN_US, CivilDays, Resolution, to_us
 from app.stores.series.interface import SegmentLabel, SeriesStore
 from app.stores.series.rollup import NoFacts
 from app.stores.series.schema import AUX, RAW, REGISTERS
@@ -271,6 +271,22 @@ class SeriesStoreContract:
         store.delete_key(1)
         assert sum(store.held([1]).values()) == 0
         assert store.held([2])["raw"] == 10
+
+    @pytest.mark.parametrize("made", [False, True])
+    def test_a_range_that_begins_within_a_bucket_has_whole_buckets_alone(
+        self, store: SeriesStore, clock: Clock, made: bool
+    ) -> None:
+        self.put(store, 0, [second_row(1, s, drawn_wh=s) for s in range(0, 3 * 3_600, 10)])
+        clock.pass_seconds(4 * 3_600)
+        if made:
+            upkeep(store, clock)
+
+        for resolution, width_s in ((Resolution.TEN_MIN, 600), (Resolution.HOUR, 3_600)):
+            rows = store.read(1, T0 + 1_230 * SECOND_US, T0 + DAY_US, resolution)
+            times = [to_us(time) for time in rows.column("time").to_pylist()]
+            first = -(-1_230 // width_s)
+            assert times == [T0 + n * width_s * SECOND_US for n in range(first, 3 * 3_600 // width_s)]
+            assert set(rows.column("drawn_wh").to_pylist()) == {width_s}
 
     def test_sizes_count_rows(self, store: SeriesStore) -> None:
         self.put(store, 0, [second_row(1, s) for s in range(10)])

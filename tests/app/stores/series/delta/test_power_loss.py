@@ -13,7 +13,7 @@ from tests.app.stores.series.delta.workload import ROWS, Workload
 ROUNDS = 4
 EVERYTHING = ROUNDS * 3 * ROWS
 # Points of parts that stand on these stores; their own tests pass them.
-ELSEWHERE = {FailPoint.ROLLUP}
+ELSEWHERE = {FailPoint.ROLLUP, FailPoint.JOB_STEP}
 
 
 def run_until_the_cut(storage, failpoints):
