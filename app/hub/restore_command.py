@@ -10,10 +10,14 @@ from pathlib import Path
 
 from app.domain.settings import StoreSettings
 from app.hub.backup_progress import told_on_stderr
+from app.hub.data_directory import DataDirectory
 from app.hub.opening import registry_facts
 from app.hub.registry_facts import RegistryFacts
+from app.services.access_log import anchor_restored
+from app.stores.access_head import AccessHead
 from app.stores.backup.directory import BackupDirectory
 from app.stores.backup.restoring import Restored, Target, restore_backup
+from app.stores.registry.access_entries import AccessEntries
 from app.stores.registry.registry import Registry, wall_clock_us
 
 
@@ -49,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         now_us=wall_clock_us,
         report=told_on_stderr(),
     )
+    _anchor_access_log(target, restored)
     if args.json:
         print(json.dumps(_summary(restored)))
     else:
@@ -59,6 +64,13 @@ def run(args: argparse.Namespace) -> int:
 def facts_of(registry: Registry) -> Callable[[], RegistryFacts]:
     """What roll-ups must know of a restored registry's keys."""
     return registry_facts(registry, None, StoreSettings().time_zone)
+
+
+def _anchor_access_log(target: Target, restored: Restored) -> None:
+    """The end of the restored access log is the true one from now on: nobody has cut off what came after the backup."""
+    with Registry.open(target.registry) as registry:
+        text = f"restored from snapshot {restored.manifest.snapshot}"
+        anchor_restored(AccessEntries(registry), AccessHead(DataDirectory(target.root).access_head), text)
 
 
 def _summary(restored: Restored) -> dict[str, object]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 
 import deltalake
@@ -103,12 +104,20 @@ def test_what_was_acknowledged_before_a_backup_is_restored_exactly_once(hubs, tm
 def test_a_restored_directory_runs_and_takes_more(hubs, tmp_path):
     (module,) = HubTools().provision(tmp_path / "data", ["WD1"])
     hub = hubs()
+    host, port = hub.address("api")
+    look = urllib.request.Request(
+        f"http://{host}:{port}/v1/modules/WD1/readings?from_us=0&to_us=1",
+        headers={"Authorization": f"Bearer {hub.token}", "Wattdeck-Purpose": "test"},
+    )
     with connected(hub, serial="WD1", secret=module.secret) as client:
         publish(client, "WD1", *readings(20))
+        urllib.request.urlopen(look, timeout=10).close()
         backup(tmp_path)
     hub.kill()
     there = tmp_path / "restored"
     answer = restore(tmp_path, there)
+    log = run_command("verify-log", "--data", there / "data", "--json")
+    assert (log.returncode, json.loads(log.stdout)["entries"]) == (0, 1), log.stdout
 
     fresh = HubTools().start_hub(there / "data")
     try:
