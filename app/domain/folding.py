@@ -22,8 +22,9 @@ _LETTERS = str.maketrans(
 
 def folded(text: str) -> str:
     """The text without case, accents and doubled spaces: `12  Allée de l'Œuvre` is `12 allee de l'oeuvre`."""
-    text = text.casefold()
     if not text.isascii():
-        text = text.translate(_LETTERS)
+        # Case only after the first: a mathematical A is a capital then. What case makes of a letter may come apart again.
+        text = unicodedata.normalize("NFKD", text).casefold().translate(_LETTERS)
         text = "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
+    text = text.casefold()
     return " ".join(text.split())

@@ -201,6 +201,8 @@ def test_ctrl_c_leaves_nothing_unfinished(tmp_path):
 
 _INTERRUPTED = """
 import os, signal, sys
+# A shell has its background jobs ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from app.hub.restore_command import facts_of
 from app.stores.backup import restoring
@@ -220,6 +222,8 @@ restoring.restore_backup(BackupDirectory(Path(sys.argv[1])), None, target, now_u
 # Killed just before it gives the Nth file of the backup directory its name.
 _KILLED = """
 import os, signal, sys
+# A shell has its background jobs ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from app.stores.backup.directory import BackupDirectory
 from app.stores.backup.making import Source, make_backup
