@@ -46,6 +46,8 @@ class Passwords:
         costs = f"m={cost.memory_kib},t={cost.passes},p={cost.lanes}"
         self._nobodys = f"$argon2id$v=19${costs}${_base64(salt)}${_base64(digest)}"
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="passwords")
+        # One thread: what is written later stays the later.
+        self._after = ThreadPoolExecutor(1, thread_name_prefix="after log-ins")
         self._most_waiting = most_waiting
         self._waiting = 0
         self._lock = threading.Lock()
@@ -59,8 +61,8 @@ class Passwords:
         return self._submit(lambda: self.hash(password)).result()
 
     def afterwards(self, work: Callable[[], None]) -> None:
-        """Run something that nobody waits for, when what is being answered is answered."""
-        self._pool.submit(work)
+        """Run something that nobody waits for, beside the answer; one after the other, in this order."""
+        self._after.submit(work)
 
     def hash(self, password: str) -> str:
         """For work that runs in turn."""
@@ -81,6 +83,7 @@ class Passwords:
     def close(self) -> None:
         """Finish what runs and what waits, some seconds at most: a count of failures must not be given up."""
         self._pool.shutdown()
+        self._after.shutdown()
 
     def _submit(self, work: Callable[[], T]) -> Future[T]:
         with self._lock:
