@@ -276,9 +276,11 @@ async def test_each_place_forgets_a_holder_who_left_and_nobody_else(lived):
     assert (await admin.get(f"/v1/data-map/holders/{lived.old}")).status_code == 404
 
     after = held_by(await admin.get(f"/v1/data-map/holders/{lived.new}"))
-    for name in ("registry.keys", "registry.sites", "live", "quarantine", "broker.retained", "registry.commands"):
+    for name in ("registry.keys", "registry.sites", "quarantine", "broker.retained", "registry.commands"):
         assert after[name] == before[name], name
     assert after["series.raw"] > 0
+    # The live window's oldest seconds leave it by themselves while the test runs.
+    assert after["live"] > before["live"] // 2
     # Where the new one lived stays; the module's exports stay until somebody erases the module.
     assert held_by(await admin.get("/v1/data-map/modules/WD1"))["jobs.results"] == 1
 
