@@ -15,6 +15,7 @@ from app.api.access import Gate
 from app.api.app import make_app
 from app.api.counters import ApiCounters
 from app.api.routes.backups import backup_routes
+from app.api.routes.credentials import credential_routes
 from app.api.routes.data_map import data_map_routes
 from app.api.routes.doctor import doctor_routes
 from app.api.routes.hub import hub_routes
@@ -51,12 +52,14 @@ from app.services.fleet.fleet import Fleet
 from app.services.group_power import GroupPower
 from app.services.jobs.jobs import Jobs
 from app.services.live.grants import LiveGrants
+from app.services.mqtt_credentials import MqttCredentials
 from app.services.people.parents_grant import ParentsGrant
 from app.services.people.tokens import TokenTable
 from app.services.readings import Readings
 from app.services.runtime_settings import RuntimeSettings
 from app.sources.mqtt import MqttSource
 from app.sources.sessions import Sessions
+from app.stores.registry.account_edits import AccountEdits
 from app.stores.registry.registry import Registry
 from app.stores.series.interface import SeriesStore
 from broker.engine import Engine
@@ -143,6 +146,7 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *doctor_routes(doctor_of_hub(path.directory, path.settings, path.statistics.now).examine),
         *metrics_routes(VERSION, path.statistics.now, is_open=path.settings.api.metrics_open),
         *people.routes(),
+        *credential_routes(MqttCredentials(AccountEdits(path.registry, now_us=wall_clock_us))),
         *fleet_routes,
         *start_commands(
             path.registry, path.source, path.engine, path.supervisor, path.statistics, events, wall_clock_us

@@ -36,9 +36,7 @@ def add(
         raise OperatorInputError("a module's credential comes with its provisioning")
     if not is_username(username):
         raise OperatorInputError("a user name has 1 to 128 characters and no control characters")
-    for pattern in (*publish, *subscribe):
-        if not is_topic_filter(pattern) or "\n" in pattern:
-            raise OperatorInputError(f"{pattern[:100]!r} is no topic pattern: + and # fill a level, # is the last one")
+    check_patterns((*publish, *subscribe))
     taken = sa.select(Credential.id).where(Credential.username == username).exists()
     module = sa.select(Module.id).where(Module.serial == username).exists()
     if connection.execute(sa.select(taken | module)).scalar():
@@ -56,6 +54,13 @@ def add(
         )
     )
     return secret
+
+
+def check_patterns(patterns: Sequence[str]) -> None:
+    """Raises OperatorInputError for what is no topic filter."""
+    for pattern in patterns:
+        if not is_topic_filter(pattern) or "\n" in pattern:
+            raise OperatorInputError(f"{pattern[:100]!r} is no topic pattern: + and # fill a level, # is the last one")
 
 
 def rotate(connection: Connection, username: str) -> str:
@@ -102,7 +107,7 @@ def rows(connection: Connection, usernames: Sequence[str] | None) -> list[Creden
     kinds = {kind.value: kind for kind in CredentialKind}
     return [
         CredentialRow(
-            username, kinds[kind], bytes(secret), blocked is not None, _patterns(publish), _patterns(subscribe)
+            username, kinds[kind], bytes(secret), blocked is not None, patterns_of(publish), patterns_of(subscribe)
         )
         for part in parts
         for username, kind, secret, blocked, publish, subscribe in connection.execute(part)
@@ -130,8 +135,8 @@ def records(connection: Connection) -> list[CredentialRecord]:
         CredentialRecord(
             username=row.username,
             kind=CredentialKind(row.kind),
-            publish=_patterns(row.publish),
-            subscribe=_patterns(row.subscribe),
+            publish=patterns_of(row.publish),
+            subscribe=patterns_of(row.subscribe),
             module_serial=row.serial,
             blocked_us=row.blocked_us,
             created_us=row.created_us,
@@ -148,5 +153,6 @@ def _update(connection: Connection, username: str, values: dict[str, Any]) -> No
         raise UnknownNameError("credential", username)
 
 
-def _patterns(lines: str) -> tuple[str, ...]:
+def patterns_of(lines: str) -> tuple[str, ...]:
+    """The filters of a column that holds one a line."""
     return tuple(lines.split("\n")) if lines else ()
