@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from app.domain.errors import OperatorInputError
 from app.domain.people import Scope
-from app.domain.resolution import DAY_US, HOUR_US, LONGEST_DAY_US, TEN_MIN_US, Resolution
+from app.domain.resolution import DAY_US, HOUR_US, LONGEST_DAY_US, Resolution, widest_us
 from app.services.jobs.context import JobContext
 from app.services.jobs.kinds import JobKind, Parameters, as_parameters
 from app.services.jobs.result_file import ResultFile
@@ -26,7 +26,6 @@ MOST_MODULES = 50_000
 _MOST_SHOWN = 20
 # A step reads this much of one key: some 20,000 readings of one a second, 4,500 buckets of ten minutes.
 _RAW_STEP_US = 6 * HOUR_US
-_WIDEST_US = {Resolution.TEN_MIN: TEN_MIN_US, Resolution.HOUR: HOUR_US, Resolution.DAY: LONGEST_DAY_US}
 _DAYS_A_STEP = {Resolution.TEN_MIN: 31, Resolution.HOUR: 366, Resolution.DAY: 10_000}
 # Readings go up to a day or so after their time; see upkeep.
 _RAW_STAYS_DAYS = 2
@@ -161,7 +160,7 @@ class Export(JobKind):
                     continue
                 # Of a period that was ended in retrospect, its key still has what was stored until then. The bucket
                 # in which a period begins has nothing else of its key.
-                start_us = max(wanted["start_us"], period.from_us - _WIDEST_US.get(resolution, 1) + 1)
+                start_us = max(wanted["start_us"], period.from_us - widest_us(resolution) + 1)
                 end_us = wanted["end_us"] if period.to_us is None else min(wanted["end_us"], period.to_us)
                 for begin, end in self._slices(period.key, start_us, end_us, resolution):
                     place = (serial, channel, period.from_us, begin)
