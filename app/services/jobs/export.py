@@ -13,8 +13,9 @@ from app.domain.people import Scope
 from app.domain.resolution import DAY_US, HOUR_US, LONGEST_DAY_US, Resolution, widest_us
 from app.services.jobs.context import JobContext
 from app.services.jobs.kinds import JobKind, Parameters, as_parameters
+from app.services.jobs.parquet_file import parquet_of
 from app.services.jobs.result_file import ResultFile
-from app.services.jobs.table_formats import FORMATS, TableFormat
+from app.services.jobs.table_formats import FORMATS, PARQUET, TableFormat
 from app.services.readings import shown, shown_schema
 from app.stores.registry.faults import UnknownNameError
 from app.stores.registry.module_choice import city_of_keys, modules_in_city, modules_with_tag
@@ -46,14 +47,14 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start_us: TimeUs
     end_us: TimeUs
     resolution: Literal["raw", "10m", "1h", "1d"] = "raw"
-    format: Literal["csv", "arrow"] = "csv"
+    format: Literal["csv", "arrow", "parquet"] = "csv"
     modules: Annotated[list[Serial], msgspec.Meta(max_length=MOST_MODULES)] = []
     city: Annotated[str, msgspec.Meta(max_length=100)] = ""
     tag: Annotated[str, msgspec.Meta(max_length=40)] = ""
 
 
 class Export(JobKind):
-    """Readings, or buckets of them, of chosen modules or of all of a city or tag, as CSV or Arrow.
+    """Readings, or buckets of them, of chosen modules or of all of a city or tag, as CSV, Arrow or Parquet.
 
     The file has the module's serial and channel, never a series key. Modules are chosen when the job is started.
     """
@@ -109,8 +110,10 @@ class Export(JobKind):
         """See JobKind."""
         wanted = context.parameters
         resolution = Resolution(wanted["resolution"])
-        form = FORMATS[wanted["format"]]
-        file = context.result(form.extension)
+        # Parquet can not be gone on with: its rows are gathered as an Arrow stream, which can.
+        parquet = wanted["format"] == PARQUET
+        form = FORMATS["arrow" if parquet else wanted["format"]]
+        file = context.result(PARQUET if parquet else form.extension, spooled=parquet)
         schema = _schema(resolution, form.extension)
         if file.length == 0:
             file.append(form.begin(schema))
@@ -132,6 +135,8 @@ class Export(JobKind):
                 {"next": (f"{serial}\0", 0, 0, 0), "rows": rows}, done=number + 1, total=len(serials), message=message
             )
         file.append(form.end())
+        if parquet:
+            file.convert(lambda stream, target: parquet_of(stream, target, check=context.check))
         return f"{rows} rows of {len(serials)} modules"
 
     def _serials(self, asked: Asked) -> list[str]:

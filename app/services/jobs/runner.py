@@ -140,8 +140,10 @@ class JobRunner:
             # Asked for while it was begun: the table has it, nobody had its context.
             if self._table.get(job.id).cancel_asked:
                 context.cancel()
-            context.check()
             kind = self._kinds.get(job.kind)
+            if kind is not None and not kind.may_cancel(context.cursor):
+                context.no_return()
+            context.check()
             if kind is None:
                 self._fail(job, context, f"this hub knows no jobs of the kind {job.kind}")
                 return
@@ -176,13 +178,15 @@ class JobRunner:
         self.counts["failed"] += 1
         self._until_done(lambda: self._table.finish(job.id, JobState.FAILED, sentence))
 
-    def _save(self, job_id: str, cursor: Any, done: int, total: int | None, message: str) -> None:
+    def _save(self, job_id: str, cursor: Any, done: int, total: int | None, message: str) -> bool:
         try:
             self._table.save(job_id, cursor, done=done, total=total, message=message)
         except WattdeckError as error:
             # The work is not hurt; more of it would be done anew after a crash.
             self.counts["unsaved"] += 1
             log.warning("progress of job %s could not be written: %s", job_id, error)
+            return False
+        return True
 
     def _until_done(self, write: Callable[[], None]) -> None:
         """Write an outcome, again while the registry fails. A hub that stops meanwhile does the rest anew."""

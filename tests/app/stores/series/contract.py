@@ -320,6 +320,25 @@ class SeriesStoreContract:
         assert other.read(1, *ALL, Resolution.RAW).num_rows == 80
         other.close()
 
+    def test_a_copy_is_taken_in_pieces_that_stay(self, store: SeriesStore, clock: Clock, tmp_path: Path) -> None:
+        clock.pass_seconds(86_400)
+        self.put(store, 0, [second_row(1, s) for s in range(0, 4_000, 50)])
+        upkeep(store, clock)
+        rows = store.copy_out(tmp_path / "copy", *ALL)
+        wanted = {resolution: store.read(1, *ALL, resolution) for resolution in Resolution}
+        other = self.another(clock, tmp_path / "other")
+
+        first = next(iter(other.copy_in_pieces(tmp_path / "copy")))
+        assert 0 < first.taken == first.rows
+        rest = list(other.copy_in_pieces(tmp_path / "copy", after=1))
+        assert first.rows + sum(piece.rows for piece in rest) == rows
+        assert [piece.taken for piece in other.copy_in_pieces(tmp_path / "copy")] == [0] * (1 + len(rest))
+        for resolution in TIERS:
+            found = plain_rollup.plain(other.read(1, *ALL, resolution))
+            plain_rollup.assert_same(found, plain_rollup.plain(wanted[resolution]))
+        assert other.read(1, *ALL, Resolution.RAW).equals(wanted[Resolution.RAW])
+        other.close()
+
     def test_a_copy_of_a_range_holds_that_range(self, store: SeriesStore, clock: Clock, tmp_path: Path) -> None:
         self.put(store, 0, [second_row(1, s) for s in range(0, 3_600, 60)])
         store.copy_out(tmp_path / "copy", T0 + TEN_MIN_US, T0 + 2 * TEN_MIN_US)
