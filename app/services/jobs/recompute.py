@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import bisect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,6 +26,8 @@ _DAYS_A_STEP = {Resolution.TEN_MIN: 1, Resolution.HOUR: 31, Resolution.DAY: 366}
 # Rows go some time after their time is up; see upkeep.
 _SLACK_DAYS = 3
 _MOST_SHOWN = 20
+# Which tier, the modules after `after` and up to `last` ("" for the next ten), from when on; and what was done.
+_START = {"tier": 0, "after": "", "last": "", "from_us": 0, "made": 0, "kept": 0}
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +41,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Recompute(JobKind):
-    """Makes buckets anew of what is held one tier finer; where that is gone, they stay. One step: some modules and days.
+    """Makes buckets anew of what is held one tier finer; where that is gone, they stay. A step: some modules and days.
 
     For what no late reading tells of: a site's time zone or a module's period that was wrong, supply periods that were
     corrected, a roll-up that a fault of ours has spoilt.
@@ -80,7 +82,7 @@ class Recompute(JobKind):
     def run(self, context: JobContext) -> str:
         """See JobKind."""
         wanted = context.parameters
-        at: dict[str, Any] = context.cursor or {"tier": 0, "after": "", "from_us": 0, "made": 0, "kept": 0}
+        at: dict[str, Any] = context.cursor or _START
         # Modules that come while it runs have nothing that is old.
         serials = wanted["modules"] or sorted(record.serial for record in self._registry.modules())
         tiers = [Resolution(tier) for tier in wanted["tiers"]]
@@ -88,15 +90,16 @@ class Recompute(JobKind):
         for number, tier in enumerate(tiers):
             if number < at["tier"]:
                 continue
-            for some in _batches([serial for serial in serials if serial > at["after"]]):
+            while some := _batch(serials, at["after"], at["last"]):
+                at = at | {"last": some[-1]}
                 keys = self._keys(some)
                 for begin, end in self._slices(tier, max(wanted["start_us"], at["from_us"]), wanted["end_us"]):
                     done = self._store.recompute(tier, keys, begin, end)
                     at = at | {"from_us": end, "made": at["made"] + done.made, "kept": at["kept"] + done.kept}
                     self._step(context, at, number * len(serials) + serials.index(some[0]), total)
-                at = at | {"after": some[-1], "from_us": 0}
+                at = at | {"after": some[-1], "last": "", "from_us": 0}
                 self._step(context, at, number * len(serials) + serials.index(some[-1]) + 1, total)
-            at = at | {"tier": number + 1, "after": ""}
+            at = at | {"tier": number + 1, "after": "", "last": ""}
         return _sentence(at)
 
     def _step(self, context: JobContext, at: dict[str, Any], done: int, total: int) -> None:
@@ -123,7 +126,7 @@ def _sentence(at: dict[str, Any]) -> str:
     return f"{at['made']} buckets were made anew{kept}"
 
 
-def _batches(serials: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    rest = iter(serials)
-    while some := tuple(itertools.islice(rest, _MODULES_A_STEP)):
-        yield some
+def _batch(serials: Sequence[str], after: str, last: str) -> Sequence[str]:
+    """The next modules; those of a step that was interrupted, whatever modules came or went since."""
+    rest = serials[bisect.bisect_right(serials, after) :]
+    return rest[: bisect.bisect_right(rest, last)] if last else rest[:_MODULES_A_STEP]

@@ -215,8 +215,10 @@ def _touches(made: pa.Table, going: pa.Table, days: CivilDays) -> Bools:
         return touched
     keys, times = numbers(made, "key")[0], numbers(made, "time")[0]
     going_keys = numbers(going, "key")[0]
-    firsts, lasts = days.floor(numbers(going, "first_time")[0]), days.floor(numbers(going, "last_time")[0])
+    firsts, lasts = numbers(going, "first_time")[0], numbers(going, "last_time")[0]
+    # A day of 25 hours may hold one of 23 and parts of its neighbours.
+    midnights = [days.floor(moments) for moments in (firsts, (firsts + lasts) // 2, lasts)]
     for key in np.unique(going_keys):
         of_key = going_keys == key
-        touched |= (keys == key) & np.isin(times, np.concatenate([firsts[of_key], lasts[of_key]]))
+        touched |= (keys == key) & np.isin(times, np.concatenate([floors[of_key] for floors in midnights]))
     return touched

@@ -263,6 +263,37 @@ async def test_a_copied_folder_is_taken_in_once(stored, admin):  # noqa: F811
         assert answer.status_code == 422, folder
 
 
+async def test_roll_ups_are_made_anew_for_who_may(stored, admin):  # noqa: F811
+    span = {"start_us": stored.start_us - DAY_US, "end_us": stored.start_us + DAY_US}
+    for parameters, status, words in [
+        (span | {"modules": ["WD-9"]}, 404, "no module WD-9"),
+        (span, 422, "name modules, or say all"),
+        (span | {"modules": ["WD-1"], "all": True}, 422, "one of these"),
+        ({"start_us": 5, "end_us": 5, "all": True}, 422, "before its end"),
+        (span | {"all": True, "tiers": ["raw"]}, 422, "parameters"),
+        (span | {"all": True, "tiers": []}, 422, "parameters"),
+    ]:
+        answer = await admin.post("/v1/jobs", json={"kind": "recompute", "parameters": parameters})
+        assert (answer.status_code, words in answer.json()["detail"]) == (status, True), parameters
+    support = await stored.client(Role.SUPPORT)
+    wanted = {"kind": "recompute", "parameters": span | {"modules": ["WD-1"], "tiers": ["1d", "10m"]}}
+    assert (await support.post("/v1/jobs", json=wanted)).status_code == 403
+
+    before = await exported(stored, admin, resolution="10m", format="arrow", **span)
+    async with asyncio.timeout(WAIT_S):
+        # Upkeep closes the windows of two hours, one after the other.
+        store = stored.hub.platform.path.store
+        while store.unmade or store.done.get("rollup", 0) < 10:  # noqa: ASYNC110 - a thread of the hub does it
+            await asyncio.sleep(0.1)
+    job = await finished(admin, await admin.post("/v1/jobs", json=wanted))
+    assert (job["state"], job["done"], job["total"]) == ("done", 2, 2)
+    assert job["parameters"]["tiers"] == ["10m", "1d"], "finer first"
+    assert int(job["message"].split()[0]) >= 10
+    after = await exported(stored, admin, resolution="10m", format="arrow", **span)
+    tables = [pa.ipc.open_stream(file.content).read_all().slice(0, 8) for file in (before, after)]
+    assert tables[0].equals(tables[1])
+
+
 async def test_an_import_that_is_cancelled_keeps_what_it_took_and_another_goes_on(stored, admin, monkeypatch):  # noqa: F811
     monkeypatch.setattr(copying, "_BATCH_ROWS", 100)
     monkeypatch.setattr(context_module, "SAVE_EACH_S", 0)

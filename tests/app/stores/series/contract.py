@@ -12,7 +12,7 @@ import pytest
 from app.domain.completeness import Reason
 from app.domain.errors import OperatorInputError
 from app.domain.resolution import DAY_US, HOUR_US, SECOND_US, TEN_MIN_US, CivilDays, Resolution, to_us
-from app.stores.series.interface import SegmentLabel, SeriesStore
+from app.stores.series.interface import Recomputed, SegmentLabel, SeriesStore
 from app.stores.series.rollup import NoFacts
 from app.stores.series.schema import AUX, RAW, REGISTERS
 from app.stores.series.tiers import FLEET, TIER_READ
@@ -287,6 +287,18 @@ class SeriesStoreContract:
             first = -(-1_230 // width_s)
             assert times == [T0 + n * width_s * SECOND_US for n in range(first, 3 * 3_600 // width_s)]
             assert set(rows.column("drawn_wh").to_pylist()) == {width_s}
+
+    def test_making_anew_what_is_right_changes_no_answer(self, store: SeriesStore, clock: Clock) -> None:
+        clock.pass_seconds(86_400)
+        self.put(store, 0, [second_row(key, s) for key in (1, 2) for s in range(0, 4_000, 50)])
+        upkeep(store, clock)
+        before = {resolution: store.read(1, *ALL, resolution) for resolution in TIERS}
+        for resolution in (*TIERS, *TIERS):
+            assert store.recompute(resolution, [1, 2, 77], *ALL).kept == 0
+        for resolution in TIERS:
+            assert store.read(1, *ALL, resolution).equals(before[resolution])
+        store.delete_key(1)
+        assert store.recompute(Resolution.DAY, [1], *ALL) == Recomputed(0, 0)
 
     def test_sizes_count_rows(self, store: SeriesStore) -> None:
         self.put(store, 0, [second_row(1, s) for s in range(10)])
