@@ -61,6 +61,8 @@ class JobContext:
         self._cancellable = True
         self._monotonic_s = monotonic_s
         self._saved_at_s = monotonic_s()
+        # done, total: what was told last, saved or not.
+        self.progress: tuple[int, int | None] | None = None
 
     def cancel(self) -> None:
         """Have the job end after its present step."""
@@ -106,6 +108,7 @@ class JobContext:
         """
         self._failpoints.passing(FailPoint.JOB_STEP)
         now_s = self._monotonic_s()
+        self.progress = (done, total)
         if durably or now_s - self._saved_at_s >= SAVE_EACH_S or self._stopping.is_set():
             self._saved_at_s = now_s
             length = 0

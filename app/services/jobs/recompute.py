@@ -26,6 +26,7 @@ _DAYS_A_STEP = {Resolution.TEN_MIN: 1, Resolution.HOUR: 31, Resolution.DAY: 366}
 # Rows go some time after their time is up; see upkeep.
 _SLACK_DAYS = 3
 _MOST_SHOWN = 20
+Tier = Literal["10m", "1h", "1d"]
 # Which tier, the modules after `after` and up to `last` ("" for the next ten), from when on; and what was done.
 _START = {"tier": 0, "after": "", "last": "", "from_us": 0, "made": 0, "kept": 0}
 
@@ -35,7 +36,9 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     start_us: TimeUs
     end_us: TimeUs
-    tiers: Annotated[list[Literal["10m", "1h", "1d"]], msgspec.Meta(min_length=1, max_length=3)] = ["10m", "1h", "1d"]
+    tiers: Annotated[list[Tier], msgspec.Meta(min_length=1, max_length=3)] = msgspec.field(
+        default_factory=lambda: ["10m", "1h", "1d"]
+    )
     modules: Annotated[list[Serial], msgspec.Meta(max_length=MOST_MODULES)] = []
     all: bool = False
 

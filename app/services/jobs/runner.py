@@ -156,7 +156,7 @@ class JobRunner:
         except JobCancelled:
             self._discard(context)
             self.counts["cancelled"] += 1
-            self._until_done(lambda: self._table.finish(job.id, JobState.CANCELLED, ""))
+            self._until_done(lambda: self._table.finish(job.id, JobState.CANCELLED, "", progress=context.progress))
         except (WattdeckError, OSError) as error:
             log.warning("job %s (%s) failed: %s", job.id, job.kind, error)
             sentence = error.text() if isinstance(error, WattdeckError) else f"the disk failed: {error.strerror}"
@@ -171,7 +171,9 @@ class JobRunner:
     def _finish(self, job: JobRecord, context: JobContext, message: str) -> None:
         result = None if context.file is None else context.file.name
         expires_us = None if result is None else self._now_us() + self._result_days() * DAY_US
-        self._table.finish(job.id, JobState.DONE, message, result=result, expires_us=expires_us)
+        self._table.finish(
+            job.id, JobState.DONE, message, progress=context.progress, result=result, expires_us=expires_us
+        )
 
     def _fail(self, job: JobRecord, context: JobContext, sentence: str) -> None:
         self._discard(context)

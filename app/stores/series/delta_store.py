@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import threading
@@ -212,15 +211,15 @@ class DeltaSeriesStore:
 
     def copy_in_pieces(self, folder: Path, *, after: int = 0) -> Iterator[CopiedPiece]:
         """See SeriesStore."""
-        with contextlib.closing(copying.pieces_in(self._tables, self._state, self._intake, folder, after)) as pieces:
-            while True:
-                with self._maintaining:
-                    if self._closed:
-                        raise StoreUnavailable(self._folder, OSError(errno.EBADF, "the store is closed"))
-                    piece = next(pieces, None)
-                if piece is None:
-                    return
-                yield piece
+        pieces = copying.pieces_in(self._tables, self._state, self._intake, folder, after)
+        while True:
+            with self._maintaining:
+                if self._closed:
+                    raise StoreUnavailable(self._folder, OSError(errno.EBADF, "the store is closed"))
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
     def close(self) -> None:
         """See SeriesReader."""
