@@ -33,6 +33,11 @@ class Resolution(enum.StrEnum):
     DAY = "1d"
 
 
+def widest_us(resolution: Resolution) -> int:
+    """How far a bucket's end may lie behind its begin; a microsecond for raw readings."""
+    return {Resolution.RAW: 1, Resolution.TEN_MIN: TEN_MIN_US, Resolution.HOUR: HOUR_US}.get(resolution, LONGEST_DAY_US)
+
+
 def to_us(moment: dt.datetime) -> int:
     """UTC microseconds of an aware moment, exactly."""
     return (moment - _EPOCH) // dt.timedelta(microseconds=1)

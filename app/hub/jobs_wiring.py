@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from litestar.handlers import HTTPRouteHandler
 
@@ -18,21 +18,26 @@ from app.api.routes.settings import settings_routes
 from app.domain.settings import Settings
 from app.hub.configuration import Layers
 from app.hub.data_directory import DataDirectory
+from app.hub.receipt_signing import signing_with
 from app.hub.statistics import Statistics
 from app.hub.supervisor import Supervisor
 from app.ingest.ingest import Ingest
 from app.ingest.quarantine import Quarantine
 from app.ingest.stamping import TimeLimits
 from app.services.actions import Actions
+from app.services.data_map.data_map import DataMap
+from app.services.jobs.erasure import Erasure
 from app.services.jobs.export import Export
 from app.services.jobs.import_copy import ImportCopy
 from app.services.jobs.jobs import Jobs
 from app.services.jobs.kinds import JobKind, kinds_of
+from app.services.jobs.recompute import Recompute
 from app.services.jobs.runner import JobRunner
 from app.services.runtime_settings import RuntimeSettings
 from app.services.tidying import Chore, Tidying
 from app.stores.failpoints import FailPoints
 from app.stores.registry.action_log import ActionLog
+from app.stores.registry.erasure_record import ErasureRecord
 from app.stores.registry.jobs import JobTable
 from app.stores.registry.registry import Registry, wall_clock_us
 from app.stores.series.delta_store import DeltaSeriesStore
@@ -86,6 +91,12 @@ def follow_settings(
     return live
 
 
+def erasure_of(data_map: Callable[[], DataMap], directory: DataDirectory, registry: Registry) -> Erasure:
+    """The kind of job that erases; it needs the data map, which needs jobs, so it is asked for later."""
+    memory = ErasureRecord(registry, wall_clock_us)
+    return Erasure(data_map, memory, signing_with(directory.tls), now_us=wall_clock_us)
+
+
 def start_jobs(
     directory: DataDirectory,
     registry: Registry,
@@ -104,6 +115,7 @@ def start_jobs(
     known = kinds_of(
         Export(registry, store, now_us=wall_clock_us, raw_days=lambda: live.now.store.raw_days),
         ImportCopy(directory.imports, store),
+        Recompute(registry, store, lambda: retention_of(live.now), now_us=wall_clock_us),
         *kinds,
     )
     runner = JobRunner(

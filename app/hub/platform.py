@@ -31,7 +31,7 @@ from app.hub.data_directory import DataDirectory
 from app.hub.data_map_wiring import data_map_of
 from app.hub.doctor.examination import doctor_of_hub
 from app.hub.fleet_wiring import FleetParts, start_fleet
-from app.hub.jobs_wiring import start_jobs
+from app.hub.jobs_wiring import erasure_of, start_jobs
 from app.hub.live_wiring import start_live
 from app.hub.module_watch import ModuleWatch
 from app.hub.operations_wiring import quarantine_desk, start_commands
@@ -155,7 +155,16 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *backup_routes(backups_of(path)),
     ]
     jobs = start_jobs(
-        path.directory, path.registry, path.store, path.runtime_settings, gate, path.supervisor, stack, path.statistics
+        path.directory,
+        path.registry,
+        path.store,
+        path.runtime_settings,
+        gate,
+        path.supervisor,
+        stack,
+        path.statistics,
+        # No job runs before this function lets go of the loop.
+        kinds=[erasure_of(lambda: data_map, path.directory, path.registry)],
     )
     data_map = data_map_of(path, jobs.jobs)
     routes += [*jobs.routes, *data_map_routes(data_map, gate)]

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from app.domain.completeness import Reason
 from app.domain.errors import OperatorInputError
 from app.domain.keys import SupplyPeriod
-from app.domain.resolution import Resolution
+from app.domain.resolution import Resolution, widest_us
 from app.stores.registry.faults import UnknownNameError
 from app.stores.registry.registry import Registry
 from app.stores.series.interface import SeriesReader
@@ -71,6 +71,7 @@ class Readings:
     def tables(self, asked: Asked) -> tuple[pa.Schema, Iterator[pa.Table]]:
         """The columns, and a table for each supply period in the range, oldest first.
 
+        A bucket in which one period ends and the next begins has a row for each: what each of them has of it.
         `power_kind` and `origin` are words (W, VA; measured, re_sent, imported), `time` is UTC microseconds.
         Raises UnknownNameError, OperatorInputError for a range that can not be.
         """
@@ -86,7 +87,7 @@ class Readings:
             shown(
                 self._read(
                     period.key,
-                    max(asked.start_us, period.from_us),
+                    max(asked.start_us, _first_us(period, asked.every)),
                     min(asked.end_us, asked.end_us if period.to_us is None else period.to_us),
                     asked,
                 ),
@@ -115,7 +116,7 @@ class Readings:
         return [
             period
             for period in self._registry.periods(asked.serial, asked.channel).periods
-            if period.from_us < asked.end_us and (period.to_us is None or period.to_us > asked.start_us)
+            if _first_us(period, asked.every) < asked.end_us and (period.to_us is None or period.to_us > asked.start_us)
         ]
 
     def _read(self, key: int, start_us: int, end_us: int, asked: Asked) -> pa.Table:
@@ -124,6 +125,11 @@ class Readings:
         if asked.table == "aux":
             return self._store.read_aux(key, start_us, end_us)
         return self._store.read(key, start_us, end_us, asked.every)
+
+
+def _first_us(period: SupplyPeriod, every: Resolution) -> int:
+    """From when on its key can have rows: the bucket in which a period begins has begun before it."""
+    return period.from_us - widest_us(every) + 1
 
 
 def reason_words(bits: int) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ It keeps no tiers and forgets nothing, so it says what a store should answer as 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from app.domain.resolution import HOUR_US, CivilDays, Resolution, from_us, to_us
 from app.stores.series.copying import MANIFEST, Manifest, read_manifest
-from app.stores.series.interface import SegmentLabel, StoreSize
+from app.stores.series.interface import CopiedPiece, Recomputed, SegmentLabel, StoreSize
 from app.stores.series.rollup import KeyFacts
 from app.stores.series.schema import INGESTED
 from app.stores.series.tiers import FLEET, TIER_READ
@@ -84,6 +84,10 @@ class MemorySeriesStore:
     def maintain(self, now_us: int) -> bool:
         return False
 
+    def recompute(self, resolution: Resolution, keys: Collection[int], start_us: int, end_us: int) -> Recomputed:
+        """Every answer is made anew here."""
+        return Recomputed(0, 0)
+
     def delete_key(self, key: int) -> int:
         self._erased.add(key)
         before = sum(map(len, self._rows.values()))
@@ -109,6 +113,12 @@ class MemorySeriesStore:
         if not self.append(SegmentLabel(f"copy-{manifest.copy_id}", 1), tables):
             return 0
         return sum(table.num_rows for table in tables.values())
+
+    def copy_in_pieces(self, folder: Path, *, after: int = 0) -> Iterator[CopiedPiece]:
+        """One piece."""
+        rows = sum(read_manifest(folder).rows.values())
+        if not after:
+            yield CopiedPiece(rows, self.copy_in(folder))
 
     def close(self) -> None:
         pass

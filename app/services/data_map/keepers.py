@@ -18,6 +18,12 @@ from app.stores.registry.holdings import FORGET, count_of
 from app.stores.registry.registry import Registry
 from app.stores.series.interface import StoreSize
 
+# Tables of which rows may be left, and why that is right.
+_LEFT = {
+    "sites": "somebody is still supplied there by what the registry knows",
+    "holders": "somebody is still supplied there by what the registry knows",
+    "modules": "the module stays in the fleet, without what was personal in its row",
+}
 _GOES_ON = "{count} supply periods go on; end them first, since what comes would have nowhere to go"
 
 
@@ -66,9 +72,7 @@ class TableKeeper:
         with self._registry.writing() as connection:
             count = FORGET[self._table](connection, subject)
             left = count_of(connection, self._table, subject)
-        # A module's own row stays without what was personal in it.
-        is_left = left and self._table in ("sites", "holders")
-        return Erased(count, "somebody is still supplied there by what the registry knows" if is_left else "")
+        return Erased(count, _LEFT.get(self._table, "") if left else "")
 
 
 class KeysKeeper(TableKeeper):

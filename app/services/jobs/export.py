@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from app.domain.errors import OperatorInputError
 from app.domain.people import Scope
-from app.domain.resolution import DAY_US, HOUR_US, LONGEST_DAY_US, TEN_MIN_US, Resolution
+from app.domain.resolution import DAY_US, HOUR_US, LONGEST_DAY_US, Resolution, widest_us
 from app.services.jobs.context import JobContext
 from app.services.jobs.kinds import JobKind, Parameters, as_parameters
+from app.services.jobs.parquet_file import parquet_of
 from app.services.jobs.result_file import ResultFile
-from app.services.jobs.table_formats import FORMATS, TableFormat
+from app.services.jobs.table_formats import FORMATS, PARQUET, TableFormat
 from app.services.readings import shown, shown_schema
 from app.stores.registry.faults import UnknownNameError
 from app.stores.registry.module_choice import city_of_keys, modules_in_city, modules_with_tag
@@ -26,7 +27,6 @@ MOST_MODULES = 50_000
 _MOST_SHOWN = 20
 # A step reads this much of one key: some 20,000 readings of one a second, 4,500 buckets of ten minutes.
 _RAW_STEP_US = 6 * HOUR_US
-_WIDEST_US = {Resolution.TEN_MIN: TEN_MIN_US, Resolution.HOUR: HOUR_US, Resolution.DAY: LONGEST_DAY_US}
 _DAYS_A_STEP = {Resolution.TEN_MIN: 31, Resolution.HOUR: 366, Resolution.DAY: 10_000}
 # Readings go up to a day or so after their time; see upkeep.
 _RAW_STAYS_DAYS = 2
@@ -47,14 +47,14 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start_us: TimeUs
     end_us: TimeUs
     resolution: Literal["raw", "10m", "1h", "1d"] = "raw"
-    format: Literal["csv", "arrow"] = "csv"
+    format: Literal["csv", "arrow", "parquet"] = "csv"
     modules: Annotated[list[Serial], msgspec.Meta(max_length=MOST_MODULES)] = []
     city: Annotated[str, msgspec.Meta(max_length=100)] = ""
     tag: Annotated[str, msgspec.Meta(max_length=40)] = ""
 
 
 class Export(JobKind):
-    """Readings, or buckets of them, of chosen modules or of all of a city or tag, as CSV or Arrow.
+    """Readings, or buckets of them, of chosen modules or of all of a city or tag, as CSV, Arrow or Parquet.
 
     The file has the module's serial and channel, never a series key. Modules are chosen when the job is started.
     """
@@ -110,8 +110,10 @@ class Export(JobKind):
         """See JobKind."""
         wanted = context.parameters
         resolution = Resolution(wanted["resolution"])
-        form = FORMATS[wanted["format"]]
-        file = context.result(form.extension)
+        # Parquet can not be gone on with: its rows are gathered as an Arrow stream, which can.
+        parquet = wanted["format"] == PARQUET
+        form = FORMATS["arrow" if parquet else wanted["format"]]
+        file = context.result(PARQUET if parquet else form.extension, spooled=parquet)
         schema = _schema(resolution, form.extension)
         if file.length == 0:
             file.append(form.begin(schema))
@@ -133,6 +135,8 @@ class Export(JobKind):
                 {"next": (f"{serial}\0", 0, 0, 0), "rows": rows}, done=number + 1, total=len(serials), message=message
             )
         file.append(form.end())
+        if parquet:
+            file.convert(lambda stream, target: parquet_of(stream, target, check=context.check))
         return f"{rows} rows of {len(serials)} modules"
 
     def _serials(self, asked: Asked) -> list[str]:
@@ -161,7 +165,7 @@ class Export(JobKind):
                     continue
                 # Of a period that was ended in retrospect, its key still has what was stored until then. The bucket
                 # in which a period begins has nothing else of its key.
-                start_us = max(wanted["start_us"], period.from_us - _WIDEST_US.get(resolution, 1) + 1)
+                start_us = max(wanted["start_us"], period.from_us - widest_us(resolution) + 1)
                 end_us = wanted["end_us"] if period.to_us is None else min(wanted["end_us"], period.to_us)
                 for begin, end in self._slices(period.key, start_us, end_us, resolution):
                     place = (serial, channel, period.from_us, begin)

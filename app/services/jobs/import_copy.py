@@ -26,10 +26,9 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ImportCopy(JobKind):
-    """Takes a copied folder in, exactly once however often it is asked for.
+    """Takes a copied folder in, piece by piece, each exactly once however often the folder is asked for.
 
-    One step: the store takes its pieces exactly once each, so an interrupted one is simply called again. A cancel
-    while it runs comes too late.
+    A cancel ends it between two pieces: what was taken stays, and another job goes on where this one ended.
     """
 
     name: ClassVar[str] = "import"
@@ -49,9 +48,16 @@ class ImportCopy(JobKind):
         """See JobKind."""
         path = self._path(context.parameters["folder"])
         rows = sum(read_manifest(path).rows.values())
-        context.step_done({}, done=0, total=rows, message=f"{rows} rows are taken in")
-        taken = self._store.copy_in(path)
-        return f"{taken} of {rows} rows were new and have been taken in"
+        at = context.cursor or {"pieces": 0, "rows": 0, "taken": 0}
+        for piece in self._store.copy_in_pieces(path, after=at["pieces"]):
+            at = {
+                "pieces": at["pieces"] + 1,
+                "rows": at["rows"] + piece.rows,
+                "taken": at["taken"] + piece.taken,
+            }
+            message = f"{at['taken']} of {at['rows']} rows so far were new"
+            context.step_done(at, done=at["rows"], total=rows, message=message)
+        return f"{at['taken']} of {rows} rows were new and have been taken in"
 
     def _path(self, name: str) -> Path:
         path = self._folder / name

@@ -42,6 +42,11 @@ class JobKind(abc.ABC):
         WattdeckError fails the job with its sentence, any other exception as a fault of ours.
         """
 
+    def may_cancel(self, cursor: Any) -> bool:
+        """Whether an interrupted job may end at this cursor without harm."""
+        del cursor
+        return True
+
     def subjects(self, parameters: Parameters) -> Sequence[str]:
         """Whom the prepared parameters concern, as kind:name."""
         del parameters

@@ -140,8 +140,10 @@ class JobRunner:
             # Asked for while it was begun: the table has it, nobody had its context.
             if self._table.get(job.id).cancel_asked:
                 context.cancel()
-            context.check()
             kind = self._kinds.get(job.kind)
+            if kind is not None and not kind.may_cancel(context.cursor):
+                context.no_return()
+            context.check()
             if kind is None:
                 self._fail(job, context, f"this hub knows no jobs of the kind {job.kind}")
                 return
@@ -154,7 +156,7 @@ class JobRunner:
         except JobCancelled:
             self._discard(context)
             self.counts["cancelled"] += 1
-            self._until_done(lambda: self._table.finish(job.id, JobState.CANCELLED, ""))
+            self._until_done(lambda: self._table.finish(job.id, JobState.CANCELLED, "", progress=context.progress))
         except (WattdeckError, OSError) as error:
             log.warning("job %s (%s) failed: %s", job.id, job.kind, error)
             sentence = error.text() if isinstance(error, WattdeckError) else f"the disk failed: {error.strerror}"
@@ -169,20 +171,24 @@ class JobRunner:
     def _finish(self, job: JobRecord, context: JobContext, message: str) -> None:
         result = None if context.file is None else context.file.name
         expires_us = None if result is None else self._now_us() + self._result_days() * DAY_US
-        self._table.finish(job.id, JobState.DONE, message, result=result, expires_us=expires_us)
+        self._table.finish(
+            job.id, JobState.DONE, message, progress=context.progress, result=result, expires_us=expires_us
+        )
 
     def _fail(self, job: JobRecord, context: JobContext, sentence: str) -> None:
         self._discard(context)
         self.counts["failed"] += 1
         self._until_done(lambda: self._table.finish(job.id, JobState.FAILED, sentence))
 
-    def _save(self, job_id: str, cursor: Any, done: int, total: int | None, message: str) -> None:
+    def _save(self, job_id: str, cursor: Any, done: int, total: int | None, message: str) -> bool:
         try:
             self._table.save(job_id, cursor, done=done, total=total, message=message)
         except WattdeckError as error:
             # The work is not hurt; more of it would be done anew after a crash.
             self.counts["unsaved"] += 1
             log.warning("progress of job %s could not be written: %s", job_id, error)
+            return False
+        return True
 
     def _until_done(self, write: Callable[[], None]) -> None:
         """Write an outcome, again while the registry fails. A hub that stops meanwhile does the rest anew."""

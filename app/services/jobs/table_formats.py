@@ -83,6 +83,8 @@ class ArrowStream:
 
 
 FORMATS: dict[str, TableFormat] = {"csv": CsvGzip(), "arrow": ArrowStream()}
+# Made of a whole Arrow stream: a Parquet file's end says where all of its rows are, so it can not be gone on with.
+PARQUET = "parquet"
 
 
 def _settled(column: pa.Array) -> pa.Array:

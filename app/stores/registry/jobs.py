@@ -132,16 +132,25 @@ class JobTable:
             _change(connection, job_id, JobState.QUEUED, {})
 
     def finish(
-        self, job_id: str, state: JobState, message: str, *, result: str | None = None, expires_us: int | None = None
+        self,
+        job_id: str,
+        state: JobState,
+        message: str,
+        *,
+        progress: tuple[int, int | None] | None = None,
+        result: str | None = None,
+        expires_us: int | None = None,
     ) -> None:
-        """A job ended. Raises BugError when it did so before."""
-        values = {
+        """A job ended; `progress` is how far it came, and out of how much. Raises BugError when it did so before."""
+        values: dict[str, Any] = {
             "message": message[:_LONGEST_MESSAGE],
             "finished_us": self._now_us(),
             "cursor": None,
             "result_file": result,
             "result_expires_us": expires_us,
         }
+        if progress is not None:
+            values["done"], values["total"] = progress
         with self._registry.writing() as connection:
             _change(connection, job_id, state, values)
 

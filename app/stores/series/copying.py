@@ -16,6 +16,7 @@ from app.domain.resolution import DAY_US, TEN_MIN_US, floor_to
 from app.stores.series.delta.files import CommitLabel
 from app.stores.series.grouping import Bools, Int64s, numbers, place
 from app.stores.series.intake import Intake, longer_marks
+from app.stores.series.interface import CopiedPiece
 from app.stores.series.overlay import Overlay
 from app.stores.series.schema import INGESTED
 from app.stores.series.tables import SPECS, Tables, scan_tier
@@ -117,30 +118,43 @@ def _slices(tables: Tables, overlay: Overlay, name: str, start_us: int, end_us: 
         begin = border
 
 
-def copy_in(tables: Tables, state: TierState, intake: Intake, folder: Path) -> int:
-    """See SeriesStore.copy_in."""
+def pieces_in(tables: Tables, state: TierState, intake: Intake, folder: Path, after: int = 0) -> Iterator[CopiedPiece]:
+    """See SeriesStore.copy_in_pieces. Between two pieces the caller may let others write."""
     manifest = read_manifest(folder)
     app_id = f"copy-{manifest.copy_id}"
-    taken, number = 0, 0
-    for number, rows in enumerate(_ingested_pieces(folder, manifest), 1):
-        kept = _without_covered(state, folder, rows)
-        if intake.append(CommitLabel(app_id, number), kept):
-            taken += sum(table.num_rows for table in kept.values())
+    number = 0
+    for name in INGESTED:
+        for rows in _batches(folder, name, manifest):
+            number += 1
+            if number <= after:
+                continue
+            kept = _without_covered(state, folder, {name: rows})
+            fresh = intake.append(CommitLabel(app_id, number), kept)
+            yield CopiedPiece(rows.num_rows, kept[name].num_rows if fresh else 0)
     for tier in _TIERS:
         for rows in _batches(folder, tier, manifest):
             number += 1
-            wanted = _wanted(tables, state, tier, rows)
-            version = pa.array(np.full(wanted.num_rows, state.next_version(0), np.int64))
-            wanted = wanted.set_column(TIER.get_field_index("version"), TIER.field("version"), version)
-            if tables.append_tier(tier, wanted, CommitLabel(app_id, number)) is not None:
-                taken += wanted.num_rows
-            if wanted.num_rows and tier is Level.TEN_MIN and manifest.rows.get("hour", 0) == 0:
-                state.mark(longer_marks(state, wanted))
+            if number > after:
+                yield CopiedPiece(
+                    rows.num_rows, _take_tier(tables, state, tier, rows, CommitLabel(app_id, number), manifest)
+                )
     for rows in _batches(folder, "fleet", manifest):
         number += 1
-        if tables["fleet"].append(rows, label=CommitLabel(app_id, number)) is not None:
-            taken += rows.num_rows
-    return taken
+        if number > after:
+            fresh = tables["fleet"].append(rows, label=CommitLabel(app_id, number)) is not None
+            yield CopiedPiece(rows.num_rows, rows.num_rows if fresh else 0)
+
+
+def _take_tier(
+    tables: Tables, state: TierState, tier: Level, rows: pa.Table, label: CommitLabel, manifest: Manifest
+) -> int:
+    wanted = _wanted(tables, state, tier, rows)
+    version = pa.array(np.full(wanted.num_rows, state.next_version(0), np.int64))
+    wanted = wanted.set_column(TIER.get_field_index("version"), TIER.field("version"), version)
+    if wanted.num_rows and tier is Level.TEN_MIN and manifest.rows.get("hour", 0) == 0:
+        # Before they are there: a crash in between finds nothing new in this piece, and would not mark it.
+        state.mark(longer_marks(state, wanted))
+    return wanted.num_rows if tables.append_tier(tier, wanted, label) is not None else 0
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -163,12 +177,6 @@ def read_manifest(folder: Path) -> Manifest:
         if found != rows:
             raise NotACopy(folder, f"{name}.parquet holds {found} rows instead of {rows}")
     return manifest
-
-
-def _ingested_pieces(folder: Path, manifest: Manifest) -> Iterator[dict[str, pa.Table]]:
-    for name in INGESTED:
-        for rows in _batches(folder, name, manifest):
-            yield {name: rows}
 
 
 def _batches(folder: Path, name: str, manifest: Manifest) -> Iterator[pa.Table]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from app.stores.series import copying, erasure
 from app.stores.series.delta.files import CommitLabel
 from app.stores.series.fleet_view import FleetView
 from app.stores.series.intake import Intake
-from app.stores.series.interface import SegmentLabel, StoreSize
+from app.stores.series.interface import CopiedPiece, Recomputed, SegmentLabel, StoreSize
 from app.stores.series.overlay import Overlay, Tail, no_tail
+from app.stores.series.recomputing import Recomputing
 from app.stores.series.rolling import Rolling
 from app.stores.series.rollup import KeyFacts
 from app.stores.series.tables import Tables
@@ -59,6 +61,7 @@ class DeltaSeriesStore:
         self._state = TierState(folder / STATE_FOLDER, storage)
         self._intake = Intake(self._tables, self._state, facts)
         rolling = Rolling(self._tables, self._state, self._intake, facts, failpoints)
+        self._recomputing = Recomputing(self._tables, self._state, rolling, facts, now_us, failpoints)
         self._upkeep = Upkeep(
             self._tables, self._state, self._intake, rolling, retention or Retention(), rules, monotonic_s
         )
@@ -132,6 +135,16 @@ class DeltaSeriesStore:
         with self._maintaining:
             self._upkeep.settle()
 
+    def recompute(self, resolution: Resolution, keys: Collection[int], start_us: int, end_us: int) -> Recomputed:
+        """See SeriesStore."""
+        with self._maintaining:
+            if self._closed:
+                raise StoreUnavailable(self._folder, OSError(errno.EBADF, "the store is closed"))
+            try:
+                return self._recomputing.recompute(resolution, keys, start_us, end_us)
+            except OSError as problem:
+                raise StoreUnavailable(self._folder, problem) from problem
+
     def delete_key(self, key: int) -> int:
         """See SeriesStore."""
         return self.delete_keys([key])
@@ -194,8 +207,19 @@ class DeltaSeriesStore:
 
     def copy_in(self, folder: Path) -> int:
         """See SeriesStore."""
-        with self._maintaining:
-            return copying.copy_in(self._tables, self._state, self._intake, folder)
+        return sum(piece.taken for piece in self.copy_in_pieces(folder))
+
+    def copy_in_pieces(self, folder: Path, *, after: int = 0) -> Iterator[CopiedPiece]:
+        """See SeriesStore."""
+        pieces = copying.pieces_in(self._tables, self._state, self._intake, folder, after)
+        while True:
+            with self._maintaining:
+                if self._closed:
+                    raise StoreUnavailable(self._folder, OSError(errno.EBADF, "the store is closed"))
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
     def close(self) -> None:
         """See SeriesReader."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,22 @@ class StoreSize:
     rows: int
     live_bytes: int
     kept_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CopiedPiece:
+    """A piece of a copy that was looked at: the rows in it, and those of them that were new and are taken."""
+
+    rows: int
+    taken: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recomputed:
+    """Buckets made anew, and buckets that stay as they are because what they were made of is not all there."""
+
+    made: int
+    kept: int
 
 
 class SeriesReader(Protocol):
@@ -96,6 +112,16 @@ class SeriesStore(SeriesReader, Protocol):
         """
         ...
 
+    def recompute(self, resolution: Resolution, keys: Collection[int], start_us: int, end_us: int) -> Recomputed:
+        """Makes the buckets of some keys anew that begin in the range and are over, from what is held one tier finer.
+
+        Finer tiers first, where several are wanted. Never from less than a bucket was made of: where finer rows are
+        gone, or count fewer readings than the bucket does, the bucket stays. Days of a time zone that holds no longer
+        give way to those of the present one. May be repeated; all of it at once, so keys and range are the caller's to
+        choose.
+        """
+        ...
+
     def delete_key(self, key: int) -> int:
         """Deletes every row of a key from every table and its files, for ever; returns how many.
 
@@ -122,5 +148,13 @@ class SeriesStore(SeriesReader, Protocol):
 
         Origins are kept. Readings go through the same rules as appended ones; longer buckets whose readings did not
         come along are taken as they are. Raises OperatorInputError when the folder is no copy, or damaged.
+        """
+        ...
+
+    def copy_in_pieces(self, folder: Path, *, after: int = 0) -> Iterator[CopiedPiece]:
+        """As `copy_in`, a piece at a time: each is durable when it is given out, and whoever stops asking keeps it.
+
+        `after`: so many pieces are known to be taken, and are passed over unread where possible (they are not given
+        out). A copy has the same pieces each time.
         """
         ...

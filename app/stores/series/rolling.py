@@ -81,12 +81,17 @@ class Rolling:
         self._pieces.popleft()
         return f"{piece.level} roll-up of {len(piece.keys)} rows"
 
+    def remake(self, piece: Piece, now_us: int) -> int:
+        """Makes a piece of ten-minute buckets that nobody marked; work begun goes on after it. How many were made."""
+        self._state.begin(piece.level, np.unique(piece.buckets).tolist())
+        return self._make_ten_min(piece, self._state.next_version(now_us))
+
     def pause(self) -> None:
         """Forgets work begun; what was not finished is still due."""
         self._pieces.clear()
         self._fleet_parts.clear()
 
-    def _make_ten_min(self, piece: Piece, version: int) -> None:
+    def _make_ten_min(self, piece: Piece, version: int) -> int:
         keys = np.unique(piece.keys)
         parts, sums = [], []
         for some in np.array_split(keys, -(-piece.rows // _BATCH_ROWS)):
@@ -94,7 +99,8 @@ class Rolling:
             if piece.closes:
                 sums.append(self._sums(some.tolist(), source.raw, piece, version))
             parts.append(roll_up(source, self._facts(), version))
-        self._fleet_parts[int(keys[0])] = added(sums)
+        if piece.closes:
+            self._fleet_parts[int(keys[0])] = added(sums)
         made = concat(TIER, parts)
         made = made.filter(pa.array(_pairs_in(made, piece)))
         last = piece.closes and len(self._pieces) == 1
@@ -111,6 +117,7 @@ class Rolling:
         )
         if last:
             self._state.finish(Level.FLEET, {piece.start_us: np.zeros(1, np.int64)})
+        return int(made.num_rows)
 
     def _make_longer(self, piece: Piece, version: int) -> None:
         finer, tier = (Level.TEN_MIN, "hour") if piece.level is Level.HOUR else (Level.HOUR, "day")

@@ -31,8 +31,11 @@ def as_part(rows: pa.Table, segment: int) -> pa.Table:
 
 
 def resolve(rows: pa.Table) -> pa.Table:
-    """Tier rows as stored to one row per (key, time), sorted by both."""
+    """Tier rows as stored to one row per (key, time), sorted by both; buckets that were withdrawn have none."""
     rows = latest(rows)
+    if rows.num_rows:
+        standing = numbers(rows, "received")[0] > 0
+        rows = rows if standing.all() else rows.filter(pa.array(standing)).combine_chunks()
     if not rows.num_rows or not numbers(rows, "part")[0].any():
         return rows
     starts = boundaries(numbers(rows, "key")[0], numbers(rows, "time")[0])
@@ -46,6 +49,19 @@ def resolve(rows: pa.Table) -> pa.Table:
     result = concat(TIER, [rows.filter(pa.array(single)), pa.Table.from_pylist(merged, TIER)])
     order = np.lexsort((numbers(result, "time")[0], numbers(result, "key")[0]))
     return result.take(pa.array(order)).combine_chunks()
+
+
+def withdrawn(rows: pa.Table, version: int) -> pa.Table:
+    """Rows that take these out of every answer: a bucket of no reading, which no roll-up makes."""
+    count = rows.num_rows
+    values = {
+        "version": pa.array(np.full(count, version, np.int64)),
+        "received": pa.array(np.zeros(count, np.int32)),
+        "registers": pa.nulls(count, TIER.field("registers").type),
+    }
+    for name, column in values.items():
+        rows = rows.set_column(TIER.get_field_index(name), TIER.field(name), column)
+    return rows
 
 
 def split_registers(rows: pa.Table) -> tuple[pa.Table, pa.Table]:

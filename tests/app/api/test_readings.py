@@ -16,6 +16,7 @@ import pytest
 
 from app.domain.keys import CollectionLevel
 from app.domain.people import Role
+from app.domain.resolution import DAY_US, HOUR_US, SECOND_US, Resolution
 from app.hub.data_directory import DataDirectory
 from app.hub.hub import running_hub
 from app.stores.registry.records import NewSite, PairedAs
@@ -110,6 +111,63 @@ async def test_completeness_counts_what_is_missing(stored):
     assert "lost" in answer["reasons"]
     assert sum(bucket["lost"] for bucket in answer["buckets"]) == 10
     assert 0.9 < answer["share"] <= 1
+
+
+@pytest.mark.parametrize("every", ["10m", "1h", "1d"])
+async def test_the_bucket_in_which_a_supply_period_begins_counts(stored, every):
+    client = await stored.client()
+    # The fixture's period begins within a bucket, and its first reading comes within the same hour or day.
+    params = {"from_us": stored.start_us - 2 * DAY_US, "to_us": YEAR_2100_US, "every": every}
+    answer = (await client.get("/v1/modules/WD-1/readings", params=params)).json()
+    counted = (await client.get("/v1/modules/WD-1/completeness", params=params)).json()
+
+    at = {name: answer["columns"].index(name) for name in ("time", "received", "drawn_wh")}
+    assert sum(row[at["received"]] for row in answer["rows"]) == COUNT - 10
+    assert sum(row[at["drawn_wh"]] for row in answer["rows"]) == COUNT - 1
+    assert counted["received"] == COUNT - 10
+    assert [bucket["time_us"] for bucket in counted["buckets"]] == [row[at["time"]] for row in answer["rows"]]
+
+
+@pytest.mark.parametrize("every", ["10m", "1h", "1d"])
+async def test_a_bucket_that_two_holders_share_has_a_row_for_each(tmp_path, every):
+    """Whose readings are whose within it stays apart, and neither is left out."""
+    directory = DataDirectory(tmp_path / "data")
+    directory.make()
+    begin_us = time.time_ns() // 1000 - DAY_US
+    begin_us -= begin_us % HOUR_US
+    moved_us = begin_us + 300 * SECOND_US
+    with Registry.open(directory.registry) as registry:
+        provisioned = registry.provision("WD-1")
+        (site,) = registry.add_sites([NewSite("Lyon")])
+        holders = registry.add_holder(), registry.add_holder()
+        registry.pair("WD-1", 1, begin_us - DAY_US, PairedAs(site, CollectionLevel.SECOND, None, holders[0]))
+        registry.change_holder("WD-1", 1, moved_us, holders[1], CollectionLevel.SECOND)
+        keys = [period.key for period in registry.periods("WD-1").periods if period.assigned]
+    batch = [
+        {"time_ms": begin_us // 1000 + 1000 * n, "boot_id": 1, "seq": n, "apparent_va": 100, "drawn_wh": n}
+        for n in range(400)
+    ]
+    async with contextlib.AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(running_hub(directory, SETTINGS))
+        await asyncio.to_thread(send, hub.addresses["mqtt"], provisioned, [batch[:200], batch[200:]])
+        client = await ApiTrial(hub, directory, stack).client()
+        path, span = "/v1/modules/WD-1", {"to_us": YEAR_2100_US, "every": every}
+        answer = (await client.get(f"{path}/readings", params={"from_us": 0, **span})).json()
+        counted = (await client.get(f"{path}/completeness", params={"from_us": 0, **span})).json()
+        bucket_us = answer["rows"][0][answer["columns"].index("time")]
+        later = (await client.get(f"{path}/readings", params={"from_us": bucket_us + 1, **span})).json()
+        narrow = {"from_us": bucket_us, "to_us": bucket_us + 1, "every": every}
+        first = (await client.get(f"{path}/readings", params=narrow)).json()
+        rows = [hub.platform.path.store.read(key, bucket_us, bucket_us + 1, Resolution(every)) for key in keys]
+
+    received = answer["columns"].index("received")
+    assert [row[received] for row in answer["rows"]] == [300, 100]
+    assert [row["received"].to_pylist() for row in rows] == [[300], [100]]
+    assert len({row[0] for row in answer["rows"]}) == 1
+    assert counted["received"] == 400
+    assert [bucket["received"] for bucket in counted["buckets"]] == [300, 100]
+    assert later["rows"] == [], "a bucket belongs to the range that it begins in"
+    assert first["rows"] == answer["rows"]
 
 
 async def test_a_range_without_readings_is_an_empty_answer(stored):

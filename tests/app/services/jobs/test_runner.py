@@ -246,6 +246,59 @@ async def test_a_kind_this_hub_does_not_know_fails(table, running):
         assert (await ended(table, job)).message == "this hub knows no jobs of the kind of the future"
 
 
+async def test_a_job_that_ended_says_how_far_it_came(table, running, monkeypatch):
+    monkeypatch.setattr(context_module, "SAVE_EACH_S", 1000)
+    job = add(table, steps=3)
+    async with running():
+        done = await ended(table, job)
+    assert (done.done, done.total, done.cursor) == (3, 3, None)
+
+
+async def test_a_kind_may_refuse_a_cancel_that_comes_too_late(table, running, steps, monkeypatch):
+    monkeypatch.setattr(steps, "may_cancel", lambda cursor: cursor is None)
+    early, late = add(table, steps=3), add(table, steps=3)
+    for job, cursor in ((early, None), (late, 2)):
+        table.begin_next()
+        if cursor is not None:
+            table.save(job.id, {"at": cursor, "bytes": 0}, done=2, total=3, message="")
+        table.ask_cancel(job.id, "ann")
+
+    async with running():
+        assert (await ended(table, early)).state is JobState.CANCELLED
+        assert (await ended(table, late)).state is JobState.DONE
+    assert steps.begun == [("a", 2, 0)]
+
+
+async def test_a_step_that_must_be_saved_waits_for_the_registry(table, running, monkeypatch):
+    from app.stores.registry.faults import RegistryFull
+
+    monkeypatch.setattr(context_module, "_SAVE_AGAIN_S", 0)
+    real, failures = table.save, []
+
+    def failing(*args, **named):
+        if len(failures) < 3:
+            failures.append(args)
+            raise RegistryFull("registry", "disk full")
+        real(*args, **named)
+
+    class Durable(JobKind):
+        name = "durable"
+
+        def prepare(self, parameters):
+            return parameters
+
+        def run(self, context):
+            context.step_done({"step": 1}, done=1, total=2, durably=True)
+            return f"saved {table.get(context.job_id).cursor}"
+
+    monkeypatch.setattr(table, "save", failing)
+    job = add(table, "durable")
+    async with running(Durable()):
+        done = await ended(table, job)
+    assert done.message == "saved {'at': {'step': 1}, 'bytes': 0}"
+    assert len(failures) == 3
+
+
 async def test_files_that_belong_to_no_job_are_removed_at_the_start(table, running, tmp_path):
     folder = tmp_path / "jobs"
     folder.mkdir()

@@ -12,7 +12,7 @@ import pytest
 from app.domain.completeness import Reason
 from app.domain.errors import OperatorInputError
 from app.domain.resolution import DAY_US, HOUR_US, SECOND_US, TEN_MIN_US, CivilDays, Resolution, to_us
-from app.stores.series.interface import SegmentLabel, SeriesStore
+from app.stores.series.interface import Recomputed, SegmentLabel, SeriesStore
 from app.stores.series.rollup import NoFacts
 from app.stores.series.schema import AUX, RAW, REGISTERS
 from app.stores.series.tiers import FLEET, TIER_READ
@@ -288,6 +288,18 @@ class SeriesStoreContract:
             assert times == [T0 + n * width_s * SECOND_US for n in range(first, 3 * 3_600 // width_s)]
             assert set(rows.column("drawn_wh").to_pylist()) == {width_s}
 
+    def test_making_anew_what_is_right_changes_no_answer(self, store: SeriesStore, clock: Clock) -> None:
+        clock.pass_seconds(86_400)
+        self.put(store, 0, [second_row(key, s) for key in (1, 2) for s in range(0, 4_000, 50)])
+        upkeep(store, clock)
+        before = {resolution: store.read(1, *ALL, resolution) for resolution in TIERS}
+        for resolution in (*TIERS, *TIERS):
+            assert store.recompute(resolution, [1, 2, 77], *ALL).kept == 0
+        for resolution in TIERS:
+            assert store.read(1, *ALL, resolution).equals(before[resolution])
+        store.delete_key(1)
+        assert store.recompute(Resolution.DAY, [1], *ALL) == Recomputed(0, 0)
+
     def test_sizes_count_rows(self, store: SeriesStore) -> None:
         self.put(store, 0, [second_row(1, s) for s in range(10)])
 
@@ -318,6 +330,25 @@ class SeriesStoreContract:
                 plain_rollup.assert_same(plain_rollup.plain(other.read(2, *ALL, resolution)), wanted)
         assert other.copy_in(tmp_path / "all") > 0
         assert other.read(1, *ALL, Resolution.RAW).num_rows == 80
+        other.close()
+
+    def test_a_copy_is_taken_in_pieces_that_stay(self, store: SeriesStore, clock: Clock, tmp_path: Path) -> None:
+        clock.pass_seconds(86_400)
+        self.put(store, 0, [second_row(1, s) for s in range(0, 4_000, 50)])
+        upkeep(store, clock)
+        rows = store.copy_out(tmp_path / "copy", *ALL)
+        wanted = {resolution: store.read(1, *ALL, resolution) for resolution in Resolution}
+        other = self.another(clock, tmp_path / "other")
+
+        first = next(iter(other.copy_in_pieces(tmp_path / "copy")))
+        assert 0 < first.taken == first.rows
+        rest = list(other.copy_in_pieces(tmp_path / "copy", after=1))
+        assert first.rows + sum(piece.rows for piece in rest) == rows
+        assert [piece.taken for piece in other.copy_in_pieces(tmp_path / "copy")] == [0] * (1 + len(rest))
+        for resolution in TIERS:
+            found = plain_rollup.plain(other.read(1, *ALL, resolution))
+            plain_rollup.assert_same(found, plain_rollup.plain(wanted[resolution]))
+        assert other.read(1, *ALL, Resolution.RAW).equals(wanted[Resolution.RAW])
         other.close()
 
     def test_a_copy_of_a_range_holds_that_range(self, store: SeriesStore, clock: Clock, tmp_path: Path) -> None:
