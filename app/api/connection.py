@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -19,7 +20,7 @@ class ConnectionLimits:
     """How long a client may take, and how many connections there are at once."""
 
     # Above it requests are answered with 503; at twice as many a connection is closed at once.
-    most_connections: int = 500
+    most_connections: Callable[[], int] = lambda: 500
     # From the connection, or the first byte of a later request, to the end of its head.
     head_s: float = 10.0
     # Between two pieces of a body, and for all of it: 16 MB at 64 kB/s.
@@ -56,7 +57,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._counters.connections = len(self.connections)
-        if self._counters.connections > 2 * self._limits.most_connections:
+        if self._counters.connections > 2 * self._limits.most_connections():
             self._counters.events.refused_connections += 1
             transport.abort()
             return

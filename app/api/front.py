@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -29,7 +30,9 @@ _WRONG_HOST = Problem(
 class Front:
     """An ASGI application around another."""
 
-    def __init__(self, app: ASGIApp, counters: ApiCounters, names: HostNames, most_connections: int) -> None:
+    def __init__(
+        self, app: ASGIApp, counters: ApiCounters, names: HostNames, most_connections: Callable[[], int]
+    ) -> None:
         self._app = app
         self._counters = counters
         self._names = names
@@ -60,7 +63,7 @@ class Front:
                 self._counters.events.requests_unanswered += 1
 
     def _refusal(self, scope: Scope) -> Problem | None:
-        if self._counters.connections > self._most_connections:
+        if self._counters.connections > self._most_connections():
             self._counters.events.refused_busy += 1
             return _BUSY
         # HTTP/1.1 has always one (the parser sees to it), and no browser speaks 1.0.

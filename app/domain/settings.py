@@ -73,7 +73,7 @@ class ApiSettings:
         (), "further names by which the API is reached (a proxy's, an alias); requests for other names are refused"
     )
     max_connections: int = setting(
-        500, "connections at once; above, requests are answered with 503", minimum=4, maximum=10_000
+        500, "connections at once; above, requests are answered with 503", minimum=4, maximum=10_000, live=True
     )
     metrics_open: bool = setting(False, "answer /metrics without a token; only where the API is on loopback")
 
@@ -100,7 +100,9 @@ class RegistrySettings:
 class IngestSettings:
     """From packet to journal."""
 
-    commit_ms: int = setting(250, "longest time from arrival to commit (group commit)", minimum=10, maximum=5000)
+    commit_ms: int = setting(
+        250, "longest time from arrival to commit (group commit)", minimum=10, maximum=5000, live=True
+    )
     buffer_rows: int = setting(
         1_000_000,
         "readings waiting in memory for the journal; above, QoS 0 sheds its oldest (QoS 1 is held from half of it)",
@@ -108,9 +110,9 @@ class IngestSettings:
         maximum=20_000_000,
     )
     segment_seconds: int = setting(
-        10, "a journal segment becomes a commit of the series store after this", minimum=1, maximum=600
+        10, "a journal segment becomes a commit of the series store after this", minimum=1, maximum=600, live=True
     )
-    segment_mb: int = setting(64, "... or at this size", minimum=1, maximum=1024)
+    segment_mb: int = setting(64, "... or at this size", minimum=1, maximum=1024, live=True)
     future_minutes: float = setting(
         5.0, "a reading further in the future goes to quarantine", minimum=0, maximum=1440, live=True
     )
@@ -125,6 +127,7 @@ class IngestSettings:
         "with less free disk the journal takes no readings, so that the registry can still be written",
         minimum=0,
         maximum=1_000_000,
+        live=True,
     )
 
 
@@ -154,9 +157,9 @@ class StoreSettings:
 class BackupSettings:
     """Backups on a schedule."""
 
-    directory: str = setting("", "folder of the backups, on another disk than the data; empty is none")
-    at: str = setting("", "time of day (HH:MM, in store.time_zone) of the daily backup; empty is off")
-    keep: int = setting(14, "how many of the newest snapshots stay; 0 keeps all", minimum=0, maximum=10_000)
+    directory: str = setting("", "folder of the backups, on another disk than the data; empty is none", live=True)
+    at: str = setting("", "time of day (HH:MM, in store.time_zone) of the daily backup; empty is off", live=True)
+    keep: int = setting(14, "how many of the newest snapshots stay; 0 keeps all", minimum=0, maximum=10_000, live=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -170,14 +173,17 @@ class SerialSettings:
 class PeopleSettings:
     """Operators and their log-ins."""
 
-    session_hours: float = setting(12.0, "a log-in ends so long after it began, used or not", minimum=0.1, maximum=720)
+    session_hours: float = setting(
+        12.0, "a log-in ends so long after it began, used or not", minimum=0.1, maximum=720, live=True
+    )
     login_attempts: int = setting(
         5,
         "a name is locked after so many failed log-ins in a row, and again after as many more",
         minimum=1,
         maximum=100,
+        live=True,
     )
-    lock_minutes: float = setting(15.0, "... for this long, each time the same", minimum=0.1, maximum=1440)
+    lock_minutes: float = setting(15.0, "... for this long, each time the same", minimum=0.1, maximum=1440, live=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -185,7 +191,9 @@ class PrivacySettings:
     """Personal data."""
 
     purpose_required: bool = setting(
-        True, "personal data are shown only to requests that state a purpose; off, the access log says 'not stated'"
+        True,
+        "personal data are shown only to requests that state a purpose; off, the access log says 'not stated'",
+        live=True,
     )
 
 
@@ -193,14 +201,16 @@ class PrivacySettings:
 class EventsSettings:
     """What happened to modules."""
 
-    days: int = setting(90, "events are kept this long", minimum=1, maximum=4000)
+    days: int = setting(90, "events are kept this long", minimum=1, maximum=4000, live=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LiveSettings:
     """The live feed."""
 
-    grant_minutes: int = setting(15, "a grant for a topic of the live feed ends after this", minimum=1, maximum=1440)
+    grant_minutes: int = setting(
+        15, "a grant for a topic of the live feed ends after this", minimum=1, maximum=1440, live=True
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
@@ -29,8 +30,13 @@ class ServedApi:
     server: ApiServer
 
 
-async def serve_api(app: Litestar, settings: Settings, tls_folder: Path, counters: ApiCounters) -> ServedApi:
-    """Listen. Raises WattdeckError: the port is taken, the certificate can not be used, no TLS where there must be."""
+async def serve_api(
+    app: Litestar, settings: Settings, tls_folder: Path, counters: ApiCounters, most_connections: Callable[[], int]
+) -> ServedApi:
+    """Listen; `most_connections` is asked anew for each.
+
+    Raises WattdeckError: the port is taken, the certificate can not be used, no TLS where there must be.
+    """
     listen = settings.listen
     facts = ApiFacts("http")
     context = None
@@ -48,7 +54,7 @@ async def serve_api(app: Litestar, settings: Settings, tls_folder: Path, counter
         listen.api_port,
         context,
         names=HostNames(names),
-        limits=ConnectionLimits(settings.api.max_connections),
+        limits=ConnectionLimits(most_connections),
         counters=counters,
     )
     return ServedApi(await server.start(), facts, server)

@@ -17,6 +17,7 @@ from app.hub.opening import read_only_registry
 from app.hub.version import VERSION
 from app.stores.backup.directory import BackupDirectory
 from app.stores.backup.errors import BackupRefused
+from app.stores.backup.latest import tell_erasures
 from app.stores.backup.making import Made, Source, make_backup
 from app.stores.registry.registry import Registry, wall_clock_us
 
@@ -34,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--data", type=Path, default=default_directory(), metavar="DATA", help="data directory")
     add("--keep", type=int, default=0, metavar="N", help="remove all but the N newest snapshots; 0 keeps all")
+    add(
+        "--erasures-only",
+        action="store_true",
+        help="make no snapshot: have those that are there forget whom the registry says was erased",
+    )
     add("--background", action="store_true", help="at a low priority, for machines that do something else")
     add("--json", action="store_true", help="the result as one line of JSON")
 
@@ -48,6 +54,10 @@ def run(args: argparse.Namespace) -> int:
     os.umask(0o077)
     if args.background:
         step_back()
+    if args.erasures_only:
+        with read_only_registry(data, settings) as registry:
+            tell_erasures(BackupDirectory(target), registry)
+        return 0
     # Looked at before it is opened to be written: a newer program's command must not migrate it.
     read_only_registry(data, settings).close()
     with Registry.open(settings.registry.url or data.registry) as registry:

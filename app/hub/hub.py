@@ -17,7 +17,7 @@ from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.engines import build_engine
 from app.hub.fleet_feed import FleetFeed
-from app.hub.jobs_wiring import follow_settings, limits_of, retention_of
+from app.hub.jobs_wiring import follow_settings, limits_of, retention_of, runtime_settings_of
 from app.hub.loop_lag import LoopLag
 from app.hub.module_watch import ModuleWatch
 from app.hub.platform import DataPath, Platform, start_platform, wall_clock_us
@@ -48,6 +48,7 @@ from broker.engine import Engine
 log = logging.getLogger(__name__)
 
 _MEGABYTE = 1_000_000
+COMMIT_RULES = ("ingest.commit_ms", "ingest.segment_seconds", "ingest.segment_mb", "ingest.minimum_free_mb")
 # What waits in the journal at the end gets this long to reach the series store; the rest is replayed at the next start.
 STOP_ARCHIVE_S = 10.0
 # A commit takes milliseconds; on a disk that stalls, senders of what is not durable send it again.
@@ -88,6 +89,8 @@ async def running_hub(
                 settings.registry.url or directory.registry, upgrade_server=settings.registry.upgrade == "yes"
             )
         )
+        layers = layers or Layers.around(directory.settings, settings)
+        runtime_settings = runtime_settings_of(layers, registry)
         modules = ModuleDirectory()
         roster = Roster(registry, modules, default_zone=settings.store.time_zone)
         roster.load()
@@ -103,7 +106,7 @@ async def running_hub(
         archiver.start()
         stack.callback(archiver.stop, STOP_ARCHIVE_S)
 
-        watch = ModuleWatch(directory, settings, registry, modules, stack, wall_clock_us)
+        watch = ModuleWatch(directory, runtime_settings, registry, modules, stack, wall_clock_us)
         live = LiveState()
         live.reserve(len(modules))
         quarantine = Quarantine(directory.quarantine, settings.ingest.quarantine_rows)
@@ -168,8 +171,8 @@ async def running_hub(
         def takes_readings() -> bool:
             return committer.failing_since is None and not supervisor.failure.done()
 
-        layers = layers or Layers.around(directory.settings, settings)
-        runtime_settings = follow_settings(layers, registry, store, ingest, quarantine)
+        follow_settings(runtime_settings, store, ingest, quarantine)
+        runtime_settings.on_change(COMMIT_RULES, lambda settings: committer.set_rules(_commit_rules(settings)))
         path = DataPath(
             directory,
             settings,

@@ -71,11 +71,13 @@ def limits_of(settings: Settings) -> TimeLimits:
     )
 
 
-def follow_settings(
-    layers: Layers, registry: Registry, store: DeltaSeriesStore, ingest: Ingest, quarantine: Quarantine
-) -> RuntimeSettings:
-    """The settings of this hub, with what of it takes new ones while it runs; call it on the loop."""
-    live = RuntimeSettings(layers.path, layers.load(), layers.evaluate, registry, now_us=wall_clock_us)
+def runtime_settings_of(layers: Layers, registry: Registry) -> RuntimeSettings:
+    """The settings of this hub."""
+    return RuntimeSettings(layers.path, layers.load(), layers.evaluate, registry, now_us=wall_clock_us)
+
+
+def follow_settings(live: RuntimeSettings, store: DeltaSeriesStore, ingest: Ingest, quarantine: Quarantine) -> None:
+    """Have the data path told of new settings; call it on the loop."""
     loop = asyncio.get_running_loop()
 
     def on_loop_limits(settings: Settings) -> None:
@@ -88,7 +90,6 @@ def follow_settings(
     live.on_change([f"store.{name}" for name in _TIERS], lambda settings: store.set_retention(retention_of(settings)))
     live.on_change(["ingest.future_minutes", "ingest.resent_days", "store.raw_days"], on_loop_limits)
     live.on_change(["ingest.quarantine_rows"], on_loop_quarantine)
-    return live
 
 
 def erasure_of(data_map: Callable[[], DataMap], directory: DataDirectory, registry: Registry) -> Erasure:

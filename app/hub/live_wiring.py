@@ -25,7 +25,7 @@ def start_live(path: DataPath, gate: Gate, now_us: Callable[[], int]) -> tuple[L
     """Start the feed; the grants, and the routes of feed and events."""
     watch, modules, settings = path.watch, path.modules, path.settings
     broker = operators_broker(path.engine)
-    grants = LiveGrants(now_us, lambda: settings.live.grant_minutes)
+    grants = LiveGrants(now_us, lambda: path.runtime_settings.now.live.grant_minutes)
     grants.close_sessions = broker.end_sessions
     path.credentials.authenticator.find_grant = grants.find
     path.source.on_connected.append(grants.opened)

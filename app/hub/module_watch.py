@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from app.domain.settings import Settings
 from app.hub.data_directory import DataDirectory
 from app.ingest.directory import ModuleDirectory
 from app.services.events.fan import EventFan
 from app.services.events.recorder import EventRecorder
 from app.services.live.event_buffer import EventBuffer
 from app.services.live.module_readings import ModuleReadings
+from app.services.runtime_settings import RuntimeSettings
 from app.sources.mqtt import MqttSource
 from app.stores.events.store import EventStore
 from app.stores.registry.registry import Registry
@@ -27,7 +27,7 @@ class ModuleWatch:
     def __init__(
         self,
         directory: DataDirectory,
-        settings: Settings,
+        settings: RuntimeSettings,
         registry: Registry,
         modules: ModuleDirectory,
         stack: contextlib.AsyncExitStack,
@@ -35,9 +35,10 @@ class ModuleWatch:
     ) -> None:
         """Blocks. Raises EventsTooNew."""
         self.store = EventStore.open(
-            directory.events, days=lambda: settings.events.days, zone=settings.store.time_zone, now_us=now_us
+            directory.events, days=lambda: settings.now.events.days, zone=settings.now.store.time_zone, now_us=now_us
         )
         stack.callback(self.store.close)
+        settings.on_change(["events.days"], lambda _settings: self.store.look_for_old())
         self.buffer = EventBuffer()
         self.events = EventFan([self.store, self.buffer])
         self.readings = ModuleReadings(modules)

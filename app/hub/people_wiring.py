@@ -71,12 +71,14 @@ async def start_people(
 
     Raises WattdeckError.
     """
-    settings = path.settings.people
+    live = path.runtime_settings
     passwords = Passwords()
     stack.push_async_callback(asyncio.to_thread, passwords.close)
     operators = Operators(path.registry)
     grants = Grants(path.registry, tokens, now_us)
-    lock_outs = LockOuts(settings.login_attempts, round(settings.lock_minutes * _MINUTE_US), now_us)
+    lock_outs = LockOuts(
+        lambda: live.now.people.login_attempts, lambda: round(live.now.people.lock_minutes * _MINUTE_US), now_us
+    )
     entries = AccessEntries(path.registry)
     head = AccessHead(path.directory.access_head)
     access_log = AccessLog(entries, head, now_us)
@@ -112,7 +114,12 @@ async def start_people(
     first_password = await asyncio.to_thread(begin)
     stack.push_async_callback(asyncio.to_thread, end)
     logins = Logins(
-        operators, grants, passwords, lock_outs, session_us=round(settings.session_hours * _HOUR_US), now_us=now_us
+        operators,
+        grants,
+        passwords,
+        lock_outs,
+        session_us=lambda: round(live.now.people.session_hours * _HOUR_US),
+        now_us=now_us,
     )
     path.supervisor.lasting("people", tidy_now_and_then)
     path.statistics.add("people", lambda: _of_people(logins, tokens))

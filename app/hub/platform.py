@@ -25,7 +25,7 @@ from app.api.routes.state import state_routes
 from app.domain.people import Principal
 from app.domain.settings import Settings
 from app.hub.api_wiring import serve_api
-from app.hub.backup_wiring import backups_of
+from app.hub.backup_wiring import BackingUp
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.data_map_wiring import data_map_of
@@ -118,9 +118,13 @@ class Platform:
 
 async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Platform:
     """Build the services in order and serve the API; `stack` undoes it. Raises WattdeckError."""
+
+    def now() -> Settings:
+        return path.runtime_settings.now
+
     tokens = TokenTable(wall_clock_us)
     people = await start_people(path, tokens, stack, wall_clock_us)
-    gate = Gate(tokens.principal_of, people.access_log, purpose_required=lambda: path.settings.privacy.purpose_required)
+    gate = Gate(tokens.principal_of, people.access_log, purpose_required=lambda: now().privacy.purpose_required)
 
     parents_grant = ParentsGrant(tokens)
     stop = StopRequest(path.registry, wall_clock_us)
@@ -143,7 +147,7 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *live_routes,
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
         *hub_routes(parents_grant.exchange, stop.ask),
-        *doctor_routes(doctor_of_hub(path.directory, path.settings, path.statistics.now).examine),
+        *doctor_routes(doctor_of_hub(path.directory, now, path.statistics.now).examine),
         *metrics_routes(VERSION, path.statistics.now, is_open=path.settings.api.metrics_open),
         *people.routes(),
         *credential_routes(MqttCredentials(AccountEdits(path.registry, now_us=wall_clock_us))),
@@ -152,8 +156,8 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
             path.registry, path.source, path.engine, path.supervisor, path.statistics, events, wall_clock_us
         ),
         *quarantine_desk(path.quarantine, path.modules, path.ingest, path.source, path.registry, gate, wall_clock_us),
-        *backup_routes(backups_of(path)),
     ]
+    backing_up = BackingUp(path)
     jobs = start_jobs(
         path.directory,
         path.registry,
@@ -164,12 +168,13 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         stack,
         path.statistics,
         # No job runs before this function lets go of the loop.
-        kinds=[erasure_of(lambda: data_map, path.directory, path.registry)],
+        kinds=[*backing_up.kinds, erasure_of(lambda: data_map, path.directory, path.registry)],
     )
+    routes += backup_routes(backing_up.start(jobs.jobs))
     data_map = data_map_of(path, jobs.jobs)
     routes += [*jobs.routes, *data_map_routes(data_map, gate)]
     app = make_app(VERSION, gate, routes)
-    api = await serve_api(app, path.settings, path.directory.tls, counters)
+    api = await serve_api(app, path.settings, path.directory.tls, counters, lambda: now().api.max_connections)
     stack.push_async_callback(api.server.stop)
     return Platform(
         api.address,

@@ -70,7 +70,8 @@ def _anchor_access_log(target: Target, restored: Restored) -> None:
     """The end of the restored access log is the true one from now on: nobody has cut off what came after the backup."""
     with Registry.open(target.registry) as registry:
         text = f"restored from snapshot {restored.manifest.snapshot}"
-        anchor_restored(AccessEntries(registry), AccessHead(DataDirectory(target.root).access_head), text)
+        head = AccessHead(DataDirectory(target.root).access_head)
+        anchor_restored(AccessEntries(registry), head, text, restored.loaded.unnamed_entries)
 
 
 def _summary(restored: Restored) -> dict[str, object]:

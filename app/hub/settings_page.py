@@ -15,8 +15,15 @@ def settings_table() -> str:
     for row in catalogue().values():
         if row.key.partition(".")[0] != section:
             section = row.key.partition(".")[0]
-            lines += ["", f"### `[{section}]`", "", "| key | default | allowed | what it does |", "|---|---|---|---|"]
-        lines.append(f"| `{row.key}` | {_default(row)} | {row.allowed()} | {row.doc} |")
+            lines += [
+                "",
+                f"### `[{section}]`",
+                "",
+                "| key | default | allowed | holds | what it does |",
+                "|---|---|---|---|---|",
+            ]
+        holds = "at once" if row.live else "after a restart"
+        lines.append(f"| `{row.key}` | {_default(row)} | {row.allowed()} | {holds} | {row.doc} |")
     return "\n".join(lines).strip() + "\n"
 
 

@@ -38,6 +38,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"first   {_time(found.first_us)}")
         print(f"last    {_time(found.last_us)}")
     print(f"head    {found.end.number} {found.end.sha256.hex()}")
+    if found.erased:
+        print(
+            f"erased  {found.erased} entries name erased persons (restored from a backup): their subject can not be "
+            "checked, all else of them can"
+        )
     for note in found.notes:
         print(f"note: {note}")
     for fault in found.faults:

@@ -104,6 +104,10 @@ class Committer:
         self._finished = 0
         self._ended = False
 
+    def set_rules(self, rules: CommitRules) -> None:
+        """Commit by other rules from the next commit on; any thread may call."""
+        self._rules = rules
+
     async def run(self) -> None:
         """Commit at the set pace until `stop`, then once more; returns when everything taken is durable or given up."""
         try:

@@ -133,6 +133,8 @@ class opened:  # noqa: N801 - reads as a verb at its uses
     def __enter__(self) -> sqlite3.Connection:
         self._database = sqlite3.connect(self._path, timeout=LONGEST_WAIT_S)
         try:
+            # Refused messages may be somebody's readings: overwritten when they go, not only given free.
+            self._database.execute("PRAGMA secure_delete = ON")
             self._database.execute(_SCHEMA)
             if not self._is_current():
                 self._upgrade()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from app.domain.access_chain import Anchor, ChainEnd, Look
+from app.domain.access_chain import Anchor, ChainEnd, Look, UnnamedEntries
 from app.domain.errors import BugError, WattdeckError
 from app.domain.people import Principal, Purpose
 from app.stores.access_head import AccessHead, AccessHeadDamaged
@@ -194,9 +194,23 @@ class AccessLog:
         self._head.write(self._anchor)
 
 
-def anchor_restored(entries: AccessEntries, head: AccessHead, text: str) -> None:
-    """Take the end of a restored registry as the true one, and note why; `text` says when and from what."""
-    head.write(Anchor(entries.end(), notes=(text,)))
+def anchor_restored(entries: AccessEntries, head: AccessHead, text: str, unnamed: Collection[int] = ()) -> None:
+    """Take the end of a restored registry as the true one, and note why; `text` says when and from what.
+
+    `unnamed`: numbers of the entries that the restore has left without their subject. Those that came without one have
+    lost it at an earlier restore; what became of them in between is not known here, so that they are told apart.
+    """
+    taken, earlier = UnnamedEntries(), 0
+    for entry in entries.each():
+        if taken.take(entry) and entry.number not in unnamed:
+            earlier += 1
+    notes = [text]
+    erased = taken.so_far if taken.so_far.count else None
+    if erased is not None:
+        notes.append(f"{erased.count - earlier} entries came back without whom they name, who was erased")
+    if earlier:
+        notes.append(f"{earlier} entries had no subject in the backup already: they are taken as they were there")
+    head.write(Anchor(entries.end(), notes=tuple(notes), erased=erased))
 
 
 def _counts(looks: Iterable[tuple[Look, _Repeats]]) -> list[Look]:

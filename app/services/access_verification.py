@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from app.domain.access_chain import Anchor, ChainEnd, Entry, digest
+from app.domain.access_chain import Anchor, ChainEnd, Entry, UnnamedEntries, digest
 from app.stores.access_head import AccessHeadDamaged
 
 # A log that somebody has rewritten is wrong everywhere; the first places tell as much as all.
@@ -14,7 +14,10 @@ MOST_FAULTS = 100
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verification:
-    """What was read, and what is wrong with it: `faults` is empty for a sound log."""
+    """What was read, and what is wrong with it: `faults` is empty for a sound log.
+
+    `erased` entries came back from a backup without their subject, who was erased; nothing else of them has changed.
+    """
 
     entries: int
     first_us: int | None
@@ -22,6 +25,7 @@ class Verification:
     end: ChainEnd
     faults: tuple[str, ...]
     notes: tuple[str, ...]
+    erased: int = 0
 
     @property
     def is_sound(self) -> bool:
@@ -48,8 +52,13 @@ def verify(read_anchor: Callable[[], Anchor | None], entries: Iterable[Entry]) -
     end = ChainEnd()
     anchored: set[ChainEnd] = {end}
     wanted = before.committed.number if before else 0
+    unnamed = UnnamedEntries()
+    restored = before.erased if before else None
     for entry in entries:
         _check_link(end, entry, faults)
+        # Without a restore that has brought back such entries, none can be.
+        if not (restored and unnamed.take(entry)) and digest(entry.number, entry.look, entry.previous) != entry.sha256:
+            faults.say(f"entry {entry.number} was changed")
         end = ChainEnd(entry.number, entry.sha256)
         if entry.number == wanted:
             anchored.add(end)
@@ -57,9 +66,14 @@ def verify(read_anchor: Callable[[], Anchor | None], entries: Iterable[Entry]) -
         last_us = entry.look.at_us
         count += 1
     after = None if before is None else _read(read_anchor, faults)
+    if restored and unnamed.so_far != restored:
+        faults.say(
+            f"of the entries that name erased persons ({restored.count} at the restore, {unnamed.so_far.count} now) "
+            "one or more were changed since"
+        )
     _check_end(before, after, end, anchored, faults)
     notes = after.notes if after else ()
-    return Verification(count, first_us, last_us, end, tuple(faults), notes)
+    return Verification(count, first_us, last_us, end, tuple(faults), notes, unnamed.so_far.count)
 
 
 def _read(read_anchor: Callable[[], Anchor | None], faults: _Faults) -> Anchor | None:
@@ -83,8 +97,6 @@ def _check_link(before: ChainEnd, entry: Entry, faults: _Faults) -> None:
         )
     elif entry.previous != before.sha256:
         faults.say(f"entry {entry.number} does not follow entry {before.number}: one of them was changed or exchanged")
-    if digest(entry.number, entry.look, entry.previous) != entry.sha256:
-        faults.say(f"entry {entry.number} was changed")
 
 
 def _check_end(

@@ -126,6 +126,8 @@ METRICS: tuple[Row, ...] = (
     Row("backup.failing", _G, "1 when the last backup failed"),
     Row("backup.runs", _C, "backups that were made"),
     Row("backup.failures", _C, "backups that failed"),
+    Row("backup.erasures_behind", _G, "erasures that the folder of the backups does not know yet"),
+    Row("backup.erasure_failures", _C, "attempts to tell the folder of the backups of erasures that failed"),
     Row("jobs.running", _G, "jobs that run"),
     Row("jobs.unsaved", _C, "states of jobs that could not be written at once"),
     Row("jobs.*", _C, "jobs that ended, by how", "jobs", "end"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from app.domain.access_chain import Anchor, ChainEnd
+from app.domain.access_chain import Anchor, ChainEnd, ErasedEntries
 from app.domain.errors import EnvironmentFault
 from app.stores.storage import Storage
 
@@ -24,11 +24,17 @@ class _End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
+class _Erased(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    count: int
+    sha256: str
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     committed: _End
     pending: _End | None = None
     breaks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    erased: _Erased | None = None
 
 
 class AccessHead:
@@ -44,15 +50,17 @@ class AccessHead:
             file = msgspec.json.decode(self._path.read_bytes(), type=_File)
             committed = _end_of(file.committed)
             pending = None if file.pending is None else _end_of(file.pending)
+            erased = None if file.erased is None else _erased_of(file.erased)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             raise AccessHeadDamaged(f"{self._path} can not be read: {type(error).__name__}") from error
-        return Anchor(committed, pending, file.breaks, file.notes)
+        return Anchor(committed, pending, file.breaks, file.notes, erased)
 
     def write(self, anchor: Anchor) -> None:
         """Raises AccessHeadUnwritable."""
-        file = _File(_file_end(anchor.committed), _pending(anchor), anchor.breaks, anchor.notes)
+        erased = None if anchor.erased is None else _Erased(anchor.erased.count, anchor.erased.sha256.hex())
+        file = _File(_file_end(anchor.committed), _pending(anchor), anchor.breaks, anchor.notes, erased)
         try:
             self._storage.replace_file(self._path, msgspec.json.encode(file))
         except OSError as error:
@@ -65,6 +73,10 @@ def _pending(anchor: Anchor) -> _End | None:
 
 def _file_end(end: ChainEnd) -> _End:
     return _End(end.number, end.sha256.hex())
+
+
+def _erased_of(erased: _Erased) -> ErasedEntries:
+    return ErasedEntries(erased.count, bytes.fromhex(erased.sha256))
 
 
 def _end_of(end: _End) -> ChainEnd:

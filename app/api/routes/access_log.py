@@ -70,6 +70,7 @@ def verification_info(found: Verification) -> VerificationInfo:
         found.end.sha256.hex(),
         list(found.faults),
         list(found.notes),
+        found.erased,
     )
 
 

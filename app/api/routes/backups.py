@@ -27,12 +27,12 @@ def backup_routes(backups: Backups) -> list[HTTPRouteHandler]:
 
     @making("/v1/backups", needs(Scope.BACKUPS), status_code=202, sync_to_thread=True)
     def backup_start(request: ApiRequest) -> BackupWork:
-        """Begin a backup; GET says how far it is. 409 while one is running."""
-        return backups.start_backup(request.user.name)
+        """Begin a backup, as a job of the kind backup; GET says how far it is. 409 while one is running."""
+        return backups.start_backup(request.user)
 
     @making("/v1/backups/{snapshot:str}/verify", needs(Scope.BACKUPS), status_code=202, sync_to_thread=True)
     def backup_verify(request: ApiRequest, snapshot: Name) -> BackupWork:
         """Look through a snapshot, every byte; GET says how far it is, and then when it was verified."""
-        return backups.start_verification(request.user.name, snapshot)
+        return backups.start_verification(request.user, snapshot)
 
     return [backups_now, backup_start, backup_verify]

@@ -53,7 +53,10 @@ def job_routes(jobs: Jobs, gate: Gate) -> list[HTTPRouteHandler]:
 
     @making("/v1/jobs", needs(Scope.JOBS), sync_to_thread=True)
     def start_job(request: ApiRequest, data: NewJob) -> Job:
-        """Start long work; it is done in the background, two at once. Kinds: export, import, recompute, erasure."""
+        """Start long work, done in the background, two jobs at once.
+
+        Kinds: export, import, recompute, erasure, backup, verify_backup.
+        """
         prepared = jobs.prepare(request.user, data.kind, data.parameters)
         gate.saw_some(request, prepared.subjects, prepared.kind.personal)
         return shape(jobs.start(request.user, prepared))

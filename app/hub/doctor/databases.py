@@ -11,6 +11,7 @@ from pathlib import Path
 from app.domain.errors import WattdeckError
 from app.hub.doctor.patient import Patient, failed, ok, warning
 from app.protocol.api.doctor import Finding
+from app.stores.registry.faults import RegistryForeignError, RegistryTooNew, RegistryTooOld
 from app.stores.registry.migrating import check_up_to_date, newest_version
 from app.stores.registry.opening import locate
 
@@ -41,6 +42,14 @@ def _elsewhere(url: str) -> Finding:
     try:
         location = locate(url)
         check_up_to_date(location)
+    except RegistryTooOld as error:
+        if error.found == 0:
+            return ok("registry", f"{location.place} answers and is empty; it is filled at the first start")
+        return failed("registry", error.text(), "back the server up, then start a hub with registry.upgrade = yes once")
+    except RegistryTooNew as error:
+        return failed("registry", error.text(), "install the newer Wattdeck again")
+    except RegistryForeignError as error:
+        return failed("registry", error.text(), "name a database of its own in registry.url")
     except WattdeckError as error:
         return failed("registry", error.text(), "see whether the server runs, and registry.url")
     return ok("registry", f"{location.place} answers, version {newest_version()}")

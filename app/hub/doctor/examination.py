@@ -72,7 +72,7 @@ class DoctorIsBusy(TooManyAttempts):
         self.wait_s = 5
 
 
-def doctor_of_hub(directory: DataDirectory, settings: Settings, statistics: Statistics) -> Doctor:
+def doctor_of_hub(directory: DataDirectory, settings: Callable[[], Settings], statistics: Statistics) -> Doctor:
     """For the hub whose loop this is called on: its counters are asked there, whatever thread examines."""
     loop = asyncio.get_running_loop()
 
@@ -81,7 +81,7 @@ def doctor_of_hub(directory: DataDirectory, settings: Settings, statistics: Stat
         loop.call_soon_threadsafe(lambda: answer.set_result(statistics()))
         return answer.result(_LOOP_ANSWERS_S)
 
-    return Doctor(lambda: patient_of(directory, settings, asked))
+    return Doctor(lambda: patient_of(directory, settings(), asked))
 
 
 class Doctor:

@@ -39,3 +39,5 @@ class VerificationInfo(msgspec.Struct, frozen=True):
     head_sha256: str
     faults: list[str]
     notes: list[str]
+    # Came back from a backup without their subject, who was erased; nothing else of them was changed.
+    erased_entries: int = 0

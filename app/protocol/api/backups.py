@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from app.protocol.api.common import TimeUs
+from app.protocol.api.jobs import JobId
 
 SnapshotName = Annotated[
     str,
@@ -45,6 +46,8 @@ class BackupWork(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: str | None = None
     # The principal who asked for it; "schedule" for the daily one.
     asked_by: str
+    # The job that does it, where it can be cancelled.
+    job: JobId
 
 
 class BackupState(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from app.domain.data_map import DataSubject, Erased, Held
 from app.domain.errors import EnvironmentFault
 from app.services.jobs.jobs import Jobs
+from app.stores.registry.erasures import note_erasing
 from app.stores.registry.faults import RefusedChangeError, UnknownNameError
 from app.stores.registry.holdings import FORGET, count_of
 from app.stores.registry.registry import Registry
@@ -71,6 +72,7 @@ class TableKeeper:
         """See Keeper."""
         with self._registry.writing() as connection:
             count = FORGET[self._table](connection, subject)
+            note_erasing(connection)
             left = count_of(connection, self._table, subject)
         return Erased(count, _LEFT.get(self._table, "") if left else "")
 

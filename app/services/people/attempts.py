@@ -25,7 +25,7 @@ _NONE: _Attempts = (0, None)
 class LockOuts:
     """Locks a name for a fixed time after each `attempts` failures in a row. Any thread may call."""
 
-    def __init__(self, attempts: int, lock_us: int, now_us: Callable[[], int]) -> None:
+    def __init__(self, attempts: Callable[[], int], lock_us: Callable[[], int], now_us: Callable[[], int]) -> None:
         self._attempts = attempts
         self._lock_us = lock_us
         self._now_us = now_us
@@ -53,7 +53,7 @@ class LockOuts:
         with self._lock:
             names = self._known if is_known else self._unknown
             failed = names.get(folded, _NONE)[0] + 1
-            until_us = self._now_us() + self._lock_us if failed % self._attempts == 0 else None
+            until_us = self._now_us() + self._lock_us() if failed % self._attempts() == 0 else None
             names[folded] = (failed, until_us)
             while len(self._unknown) > MOST_UNKNOWN_NAMES:
                 self._unknown.popitem(last=False)

@@ -66,7 +66,7 @@ class Logins:
         passwords: Passwords,
         lock_outs: LockOuts,
         *,
-        session_us: int,
+        session_us: Callable[[], int],
         now_us: Callable[[], int],
     ) -> None:
         self.counters = LoginCounters()
@@ -136,7 +136,7 @@ class Logins:
             token = new_token()
             now_us = self._now_us()
             session = NewSession(
-                hash_secret(token), now_us, now_us + self._session_us, _plain(caller.agent)[:_LONGEST_AGENT]
+                hash_secret(token), now_us, now_us + self._session_us(), _plain(caller.agent)[:_LONGEST_AGENT]
             )
             begun = self._grants.sessions.begin(operator, session, seen_hash=seen_hash, better_hash=better)
             if begun is None:

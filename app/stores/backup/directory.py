@@ -76,6 +76,11 @@ class BackupDirectory:
             self.storage.unlink(path)
         return len(left) + self.objects.remove_unfinished()
 
+    @property
+    def is_one(self) -> bool:
+        """Whether backups have been made here."""
+        return self._mark.exists()
+
     def check(self) -> None:
         """Raises NotABackup when there are no backups here."""
         if not self._mark.exists() or not self.snapshots.is_dir():

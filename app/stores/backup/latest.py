@@ -30,6 +30,13 @@ def check_same_hub(directory: BackupDirectory, registry: Registry) -> None:
     merged(directory, keys, erased)
 
 
+def tell_erasures(directory: BackupDirectory, registry: Registry) -> None:
+    """As `refresh_latest`, for a directory in which somebody else may be making a backup: then BackupRefused."""
+    directory.check()
+    with directory.locked(make=False):
+        refresh_latest(directory, registry)
+
+
 def merged(
     directory: BackupDirectory, keys: Mapping[str, bytes], erased: Sequence[Erased], unkept: Sequence[bytes] = ()
 ) -> tuple[KeyRing, ErasureList]:

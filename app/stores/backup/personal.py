@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from app.domain.access_chain import ERASED_SUBJECT
 from app.stores.registry.erasures import SUBJECT_KINDS, erasures_of
 from app.stores.registry.models import Channel, Holder, Key, Module, Pairing
 
@@ -105,7 +106,7 @@ PERSONAL: Mapping[str, Personal] = {
     "access_log": Personal(("subject",), _of_access, Lost.NAMED),
     "actions": Personal(("subject",), _of_action, Lost.NAMED),
 }
-NAMED = "erased"
+NAMED = ERASED_SUBJECT
 
 LEFT_OUT: Mapping[str, str] = {
     "person_keys": "the latest copy stands in keyring.json, and there alone",

@@ -47,6 +47,8 @@ class Loaded:
     blanked: int = 0
     dropped: int = 0
     erased_keys: set[int] = dataclasses.field(default_factory=set)
+    # Numbers of the entries of the access log that came back without their subject.
+    unnamed_entries: set[int] = dataclasses.field(default_factory=set)
 
 
 def schema_version(path: Path) -> int:
@@ -139,6 +141,8 @@ def _without_what_was_lost(row: Row, loaded: Loaded, gone_pairings: set[int]) ->
             gone_pairings.add(row.values["id"])
         return False
     loaded.blanked += 1
+    if name == "access_log":
+        loaded.unnamed_entries.add(row.values["number"])
     for column in row.table.sealed:
         row.values[column] = NAMED if rule.lost is Lost.NAMED else None
     return True

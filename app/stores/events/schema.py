@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 
 # A reader never waits for the writer (WAL); a writer waits for an erasure, which goes in small steps.
 _BUSY_S = 10.0
+_CLEARING_MS = 200
 # Rows are found by module, by kind, by time alone; each index ends in the row's id, so that the order is complete.
 # `tally` counts a module's events of a kind in a day, so that a month's unique connections need no look at each event.
 # `born` holds the newest birth of each module for ever: what a change is a change of.
@@ -68,11 +70,28 @@ def open_to_write(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3
         database.execute("PRAGMA journal_mode = WAL")
         # Power loss may cost the last second; the file stays whole. A sync per second would wear out a laptop's disk.
         database.execute("PRAGMA synchronous = NORMAL")
+        # What an erasure deletes is overwritten, not only given free.
+        database.execute("PRAGMA secure_delete = ON")
         _migrate(database, path, migrations)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def clear_log(database: sqlite3.Connection, path: Path) -> None:
+    """Leave nothing in the log of changes, where what was deleted may still stand. Raises EventsUnavailable.
+
+    Tried for some seconds, in short turns: the writer waits meanwhile, and readers are done within moments.
+    """
+    database.execute(f"PRAGMA busy_timeout = {_CLEARING_MS}")
+    deadline = time.monotonic() + _BUSY_S
+    while database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        if time.monotonic() < deadline:
+            time.sleep(_CLEARING_MS / 1000)
+            continue
+        problem = "it is being read, so that deleted events stay in its log of changes for now"
+        raise EventsUnavailable(path, sqlite3.OperationalError(problem))
 
 
 @contextlib.contextmanager

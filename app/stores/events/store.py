@@ -144,6 +144,7 @@ class EventStore:
             with contextlib.closing(schema.open_to_write(self._path)) as database:
                 while found := self._writing.erase(database, serial, from_us, to_us, _DELETE_AT_ONCE):
                     deleted += found
+                schema.clear_log(database, self._path)
         except (sqlite3.Error, OSError) as error:
             raise schema.EventsUnavailable(self._path, error) from error
         return deleted
@@ -159,6 +160,11 @@ class EventStore:
                     return False
                 self._written.wait(0.05)
         return True
+
+    def look_for_old(self) -> None:
+        """Delete what is kept too long now, rather than at the next turn; any thread may call."""
+        self._retention_due = 0.0
+        self._wake.set()
 
     def close(self) -> None:
         """Write what waits, at most for ten seconds; what can not be written is told."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
@@ -9,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.domain.data_map import About, DataSubject, HeldKey
+from app.stores.registry.erasures import remember_erased
 from app.stores.registry.faults import UnknownNameError
 from app.stores.registry.models import (
     AccessEntry,
@@ -163,6 +165,15 @@ def _forget_meter(connection: Connection, subject: DataSubject) -> int:
     return connection.execute(sa.update(table(Module)).where(Module.serial == subject.name).values(values)).rowcount
 
 
+def _forget_person_keys(connection: Connection, subject: DataSubject) -> int:
+    """Remembered as erased: a key that only vanished would look like one of another hub to the backups."""
+    rows = sa.select(PersonKey.subject).where(CONDITIONS["person_keys"](subject))
+    names = list(connection.execute(rows).scalars())
+    for name in names:
+        remember_erased(connection, name, time.time_ns() // 1000)
+    return len(names)
+
+
 # Table -> forgets what can be forgotten there now; how many rows.
 FORGET: Mapping[str, Callable[[Connection, DataSubject], int]] = {
     "modules": _forget_meter,
@@ -171,5 +182,5 @@ FORGET: Mapping[str, Callable[[Connection, DataSubject], int]] = {
     "holders": _forget_holder,
     "saved_views": _delete("saved_views"),
     "commands": _delete("commands"),
-    "person_keys": _delete("person_keys"),
+    "person_keys": _forget_person_keys,
 }

@@ -72,6 +72,11 @@ class ModuleFile:
     channels: tuple[ChannelPairing, ...]
 
 
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a deed may hold: of a note, which may be about somebody's home, no more than whether there is one."""
+    return {name: ("set" if value else None) if name == "note" else value for name, value in values.items()}
+
+
 class ModuleEdits:
     """Every method blocks."""
 
@@ -90,7 +95,7 @@ class ModuleEdits:
             before = _row(connection, serial)
             _raise_version(connection, before, version, dict(values))
             facts = {name: getattr(before, name) for name in values}
-            deed = Deed(actor, "module.edit", _subject(serial), facts, dict(values))
+            deed = Deed(actor, "module.edit", _subject(serial), _told(facts), _told(values))
             record(connection, deed, self._now_us())
             after = _file(connection, serial)
         self._registry.tell(ModulesChanged((serial,)))

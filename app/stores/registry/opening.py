@@ -20,6 +20,8 @@ Role = Literal["probe", "migrate", "write", "read"]
 
 # Another process (a command line beside the hub) writes for moments only; longer than this is a fault.
 BUSY_TIMEOUT_MS = 5_000
+# Clearing the log of changes can wait for another time, writers can not.
+CLEARING_TIMEOUT_MS = 200
 # A server is slower with a whole fleet (docs/decisions/0005), and nobody waits for it in the meantime.
 LOCK_TIMEOUT_S = 30
 # Writers of one PostgreSQL database take turns by this advisory lock, as on SQLite by the lock of the file.
@@ -171,6 +173,8 @@ def _sqlite_settings(role: Role) -> tuple[str, ...]:
         "PRAGMA synchronous = FULL",
         # Off while migrating: rebuilding a table would otherwise delete what refers to it. Checked before the commit.
         f"PRAGMA foreign_keys = {'OFF' if role == 'migrate' else 'ON'}",
+        # What is erased is overwritten, not only given free: somebody's address must not be found in the file.
+        "PRAGMA secure_delete = ON",
         "PRAGMA cache_size = -32000",
         "PRAGMA temp_store = MEMORY",
     )

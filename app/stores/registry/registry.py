@@ -16,9 +16,10 @@ from app.domain.credentials import CredentialKind
 from app.domain.events import EventKind
 from app.domain.keys import CollectionLevel, SupplyPeriods, draw_keys, draw_token
 from app.stores.registry import accounts, places, provisioning, supply
-from app.stores.registry.faults import faults_of
+from app.stores.registry.erasures import ERASED
+from app.stores.registry.faults import RegistryBusy, faults_of
 from app.stores.registry.migrating import bring_up_to_date, check_up_to_date
-from app.stores.registry.opening import Location, connect, locate
+from app.stores.registry.opening import BUSY_TIMEOUT_MS, CLEARING_TIMEOUT_MS, Location, connect, locate
 from app.stores.registry.provisioning import Template
 from app.stores.registry.records import (
     Change,
@@ -74,6 +75,8 @@ class Registry:
         self._readers = connect(location, "read")
         self._write_lock = threading.Lock()
         self._listeners: list[Callable[[Change], None]] = []
+        # Told after the commit of a transaction that has erased somebody or something, in its thread; must not raise.
+        self.on_erased: list[Callable[[], None]] = []
 
     @classmethod
     def open(cls, url: str | Path, *, now_us: Callable[[], int] = wall_clock_us, upgrade_server: bool = False) -> Self:
@@ -409,6 +412,26 @@ class Registry:
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
+    def overwrite_erased(self) -> None:
+        """Have nothing left in an SQLite file's log of changes; a server looks after its own. Blocks.
+
+        Raises RegistryBusy while somebody reads an older state; ask again then.
+        """
+        if not self._location.is_sqlite:
+            return
+        with self._write_lock, faults_of(self.place), self._writer.connect() as connection:
+            # Not within a transaction of ours, which `begin` would make.
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            # Whoever reads an older state may do so for long, and writers wait for us meanwhile.
+            raw.execute(f"PRAGMA busy_timeout = {CLEARING_TIMEOUT_MS}")
+            try:
+                busy, *_pages = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                raw.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        if busy:
+            raise RegistryBusy(self.place, "it is being read, so that erased data stay in its log of changes for now")
+
     def tell(self, change: Change) -> None:
         """Have the listeners told of a change that was made through `writing`, after its commit."""
         self._tell(change)
@@ -416,7 +439,13 @@ class Registry:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
         with self._write_lock, faults_of(self.place), self._writer.begin() as connection:
-            yield connection
+            try:
+                yield connection
+            finally:
+                erased = connection.info.pop(ERASED, False)
+        if erased:
+            for listener in self.on_erased:
+                listener()
 
     @contextlib.contextmanager
     def _changing(self, serial: str) -> Iterator[Connection]:

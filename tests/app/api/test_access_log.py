@@ -66,6 +66,7 @@ async def test_a_thousand_subjects_at_once_are_noted_while_others_are_served(tri
         "head_number": 1000,
         "head_sha256": "",
         "faults": [],
+        "erased_entries": 0,
         "notes": [],
     }
     assert found.json()["head_sha256"] == listed.json()["items"][0]["sha256"]

@@ -177,7 +177,10 @@ async def test_rights_and_purpose_are_those_of_the_kind(stored, admin):  # noqa:
         assert answer.status_code == 403
     assert Scope.JOBS not in ROLE_SCOPES[Role.VIEWER]
     answer = await admin.post("/v1/jobs", json={"kind": "mining"})
-    assert (answer.status_code, "kinds: export, import" in answer.json()["detail"]) == (422, True)
+    assert (answer.status_code, "kinds: export, import, backup, verify_backup" in answer.json()["detail"]) == (
+        422,
+        True,
+    )
 
 
 async def test_looks_are_noted_at_the_start_and_at_each_fetch(stored, admin, monkeypatch):  # noqa: F811

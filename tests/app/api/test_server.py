@@ -145,7 +145,7 @@ async def test_requests_for_a_foreign_name_are_refused():
 
 
 async def test_above_the_bound_requests_get_503_and_far_above_connections_are_closed():
-    async with served(most_connections=2) as (port, counters):
+    async with served(most_connections=lambda: 2) as (port, counters):
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         await eventually(lambda: counters.connections == 2)
         async with httpx.AsyncClient() as client:

@@ -20,7 +20,7 @@ from tests.app.api.conftest import ApiTrial
 FILE = """# Our hub, by Ann.
 
 [ingest]
-commit_ms = 200 # faster than usual
+buffer_rows = 20000 # faster than usual
 
   # Laboratory clocks are off.
   future_minutes = 30.0
@@ -66,7 +66,7 @@ async def test_every_setting_with_its_source(configured):
     assert list(rows) == list(catalogue())
     sources = {key: rows[key]["source"] for key in rows if rows[key]["source"] != "default"}
     assert sources == {
-        "ingest.commit_ms": "file",
+        "ingest.buffer_rows": "file",
         "ingest.future_minutes": "file",
         "broker.refuse_subscribe": "file",
         "store.fleet_days": "environment",
@@ -77,19 +77,19 @@ async def test_every_setting_with_its_source(configured):
         "listen.mqtt_hosts": "--set",
         "tls.enabled": "--set",
     }
-    assert rows["ingest.commit_ms"] == {
-        "key": "ingest.commit_ms",
-        "value": 200,
-        "default": 250,
-        "doc": catalogue()["ingest.commit_ms"].doc,
-        "allowed": "a whole number from 10 to 5000",
-        "minimum": 10,
-        "maximum": 5000,
+    assert rows["ingest.buffer_rows"] == {
+        "key": "ingest.buffer_rows",
+        "value": 20000,
+        "default": 1_000_000,
+        "doc": catalogue()["ingest.buffer_rows"].doc,
+        "allowed": "a whole number from 10000 to 20000000",
+        "minimum": 10_000,
+        "maximum": 20_000_000,
         "choices": None,
         "source": "file",
         "live": False,
         "needs_restart": False,
-        "next_value": 200,
+        "next_value": 20000,
     }
     assert rows["hub.log_level"]["live"]
 
@@ -99,7 +99,7 @@ async def test_a_change_keeps_what_the_owner_wrote_and_says_what_waits(configure
     answer = await patched(
         client,
         {
-            "ingest.commit_ms": 300,
+            "ingest.buffer_rows": 30000,
             "ingest.future_minutes": 7.5,
             "broker.refuse_subscribe": ["a/#", "b"],
             "jobs.result_days": 3,
@@ -108,24 +108,24 @@ async def test_a_change_keeps_what_the_owner_wrote_and_says_what_waits(configure
     assert answer.status_code == 200, answer.text
     text = configured.directory.settings.read_text()
     assert tomllib.loads(text) == {
-        "ingest": {"commit_ms": 300, "future_minutes": 7.5},
+        "ingest": {"buffer_rows": 30000, "future_minutes": 7.5},
         "broker": {"refuse_subscribe": ["a/#", "b"]},
         "jobs": {"result_days": 3},
     }
     for comment in ("# Our hub, by Ann.", "# faster than usual", "  # Laboratory clocks are off.", "# test"):
         assert comment in text
     rows = {one["key"]: one for one in answer.json()["items"]}
-    assert [key for key in rows if rows[key]["needs_restart"]] == ["broker.refuse_subscribe", "ingest.commit_ms"]
-    assert (rows["ingest.commit_ms"]["value"], rows["ingest.commit_ms"]["next_value"]) == (200, 300)
+    assert [key for key in rows if rows[key]["needs_restart"]] == ["broker.refuse_subscribe", "ingest.buffer_rows"]
+    assert (rows["ingest.buffer_rows"]["value"], rows["ingest.buffer_rows"]["next_value"]) == (20000, 30000)
     assert (rows["ingest.future_minutes"]["value"], rows["jobs.result_days"]["value"]) == (7.5, 3)
     assert [path.name for path in configured.directory.root.glob("wattdeck*")] == ["wattdeck.toml"]
 
     # The next hub reads what was written.
-    assert load_layers(configured.directory.root, environment={}).load().settings.ingest.commit_ms == 300
+    assert load_layers(configured.directory.root, environment={}).load().settings.ingest.buffer_rows == 30000
 
-    back = await patched(client, {"ingest.commit_ms": None, "jobs.result_days": None}, answer.headers["etag"])
+    back = await patched(client, {"ingest.buffer_rows": None, "jobs.result_days": None}, answer.headers["etag"])
     rows = {one["key"]: one for one in back.json()["items"]}
-    assert (rows["ingest.commit_ms"]["next_value"], rows["ingest.commit_ms"]["source"]) == (250, "default")
+    assert (rows["ingest.buffer_rows"]["next_value"], rows["ingest.buffer_rows"]["source"]) == (1_000_000, "default")
     assert rows["jobs.result_days"]["value"] == 7
     assert "# Our hub, by Ann." in configured.directory.settings.read_text()
 
@@ -148,11 +148,11 @@ async def test_changes_are_written_down(configured):
         ({"store.fleet_days": 10}, 409, "environment"),
         ({"listen.api_port": 1}, 409, "set by flag"),
         ({"tls.enabled": True}, 409, "set by --set"),
-        ({"ingest.commit_ms": 1}, 422, "from 10 to 5000"),
-        ({"ingest.commit_ms": "soon"}, 422, "a whole number"),
-        ({"ingest.commit_ms": 2**70}, 422, "a whole number"),
+        ({"ingest.buffer_rows": 1}, 422, "from 10000 to 20000000"),
+        ({"ingest.buffer_rows": "soon"}, 422, "a whole number"),
+        ({"ingest.buffer_rows": 2**70}, 422, "a whole number"),
         ({"hub.log_level": "LOUD"}, 422, "one of DEBUG"),
-        ({"ingest.comit_ms": 300}, 422, "no setting"),
+        ({"ingest.bufer_rows": 300}, 422, "no setting"),
         ({"store.raw_days": 40}, 422, "must be at least store.raw_days"),
         ({"tls.certificate": "a\0b"}, 422, "control characters"),
         ({"store.time_zone": "Mars/Olympus"}, 422, "no time zone"),
@@ -214,7 +214,7 @@ async def test_runtime_settings_hold_at_once(configured):
         assert path.ingest._limits.resent_us == 60 * 86_400_000_000
         assert path.quarantine._most_rows == 5
         assert path.runtime_settings.now.actions.days == 10
-        assert path.runtime_settings.now.ingest.commit_ms == 200
+        assert path.runtime_settings.now.ingest.buffer_rows == 20000
     finally:
         logging.getLogger().setLevel(level)
 
@@ -249,9 +249,9 @@ async def test_only_who_may_change_settings_sees_them(configured):
 def test_settings_of_a_program_stand_above_the_file(tmp_path):
     from tests.app.api.conftest import SETTINGS
 
-    (tmp_path / "wattdeck.toml").write_text("[ingest]\ncommit_ms = 200\n[listen]\nmqtt_port = 0\n")
+    (tmp_path / "wattdeck.toml").write_text("[ingest]\nbuffer_rows = 20000\n[listen]\nmqtt_port = 0\n")
     loaded = Layers.around(tmp_path / "wattdeck.toml", SETTINGS).load()
 
     assert loaded.settings == SETTINGS
-    assert loaded.said_by["ingest.commit_ms"] == "program"
+    assert loaded.said_by["ingest.buffer_rows"] == "program"
     assert loaded.said_by["listen.mqtt_port"] == str(tmp_path / "wattdeck.toml")

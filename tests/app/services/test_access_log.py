@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.domain.access_chain import BEGINNING, Anchor, ChainEnd, Entry, Look, chained, digest
+from app.domain.access_chain import BEGINNING, ERASED_SUBJECT, Anchor, ChainEnd, Entry, Look, chained, digest
 from app.domain.errors import BugError, EnvironmentFault, OperatorInputError
 from app.domain.listing import DEFAULT_LIMIT, parse_listing
 from app.domain.people import Principal, Purpose
@@ -492,6 +492,86 @@ def test_a_restore_takes_the_restored_end_and_says_so(full_log, started, entries
     assert (found.is_sound, found.notes) == (True, ("restored from the backup of Monday",))
     assert started().breaks == 0
     assert checked(entries, place).notes == ("restored from the backup of Monday",)
+
+
+@pytest.fixture
+def restored_log(full_log, entries, place):
+    """A log that came back without whom it names in `gone`, and a way to put other rows in its place."""
+    rows, put = full_log
+    gone = {row["number"] for row in rows if row["subject"] == "module:WD1"}
+    assert 1 < len(gone) < len(rows)
+    back = [row | ({"subject": ERASED_SUBJECT} if row["number"] in gone else {}) for row in rows]
+    put(back)
+    anchor_restored(entries, AccessHead(place), "restored", gone)
+    head = place.read_bytes()
+
+    def put_again(changed):
+        put(changed)
+        place.write_bytes(head)
+
+    return back, gone, put_again
+
+
+def test_entries_of_erased_persons_are_a_class_of_their_own(restored_log, started, entries, place, clock):
+    _back, gone, _put = restored_log
+    found = checked(entries, place)
+    assert (found.faults, found.erased) == ((), len(gone))
+    assert found.notes[1] == f"{len(gone)} entries came back without whom they name, who was erased"
+
+    # A hub goes on with this log, and keeps what is known of them.
+    access_log = started()
+    assert access_log.breaks == 0
+    access_log.note(CLAIRE, CALL, ["module:WD7"], ["street"])
+    access_log.stop()
+    assert (checked(entries, place).faults, checked(entries, place).erased) == ((), len(gone))
+
+
+@PROPERTY
+@given(data=st.data())
+def test_nothing_hides_behind_an_erased_subject(restored_log, entries, place, data):
+    back, gone, put = restored_log
+    number = data.draw(st.sampled_from(sorted(gone) if data.draw(st.booleans()) else [row["number"] for row in back]))
+    column = data.draw(st.sampled_from([name for name in _values if name != "number"]))
+    row = next(row for row in back if row["number"] == number)
+    value = data.draw(_values[column].filter(lambda value: value != row[column]))
+    put([one | {column: value} if one is row else one for one in back])
+    assert not checked(entries, place).is_sound, (number, column)
+
+
+def test_an_entry_can_not_be_called_erased_afterwards(restored_log, entries, place):
+    back, gone, put = restored_log
+    other = next(row for row in back if row["number"] not in gone)
+    put([row | {"subject": ERASED_SUBJECT, "operator": "nobody"} if row is other else row for row in back])
+    (fault,) = checked(entries, place).faults
+    assert f"({len(gone)} at the restore, {len(gone) + 1} now)" in fault
+
+
+def test_without_a_restore_no_entry_is_without_its_subject(full_log, entries, place):
+    rows, put = full_log
+    put([row | ({"subject": ERASED_SUBJECT} if row is rows[3] else {}) for row in rows])
+    assert checked(entries, place).faults == ("entry 4 was changed",)
+
+
+def test_what_was_changed_before_the_backup_is_no_erased_entry(full_log, entries, place):
+    rows, put = full_log
+    gone = {row["number"] for row in rows if row["subject"] == "site:1"}
+    changed = next(row for row in rows if row["number"] not in gone)
+    back = [row | ({"subject": ERASED_SUBJECT} if row["number"] in gone else {}) for row in rows]
+    put([row | {"operator": "x"} if row["number"] == changed["number"] else row for row in back])
+    anchor_restored(entries, AccessHead(place), "restored", gone)
+    assert checked(entries, place).faults == (f"entry {changed['number']} was changed",)
+
+
+def test_what_came_without_a_subject_already_is_told_apart(full_log, entries, place):
+    rows, put = full_log
+    put([row | ({"subject": ERASED_SUBJECT} if row["number"] in {2, 3} else {}) for row in rows])
+    anchor_restored(entries, AccessHead(place), "restored", {3})
+    found = checked(entries, place)
+    assert (found.faults, found.erased) == ((), 2)
+    assert found.notes[1:] == (
+        "1 entries came back without whom they name, who was erased",
+        "1 entries had no subject in the backup already: they are taken as they were there",
+    )
 
 
 @given(

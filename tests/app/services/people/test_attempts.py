@@ -13,7 +13,7 @@ MINUTE_US = 60_000_000
 
 @pytest.fixture
 def lock_outs(clock):
-    return LockOuts(5, 15 * MINUTE_US, clock)
+    return LockOuts(lambda: 5, lambda: 15 * MINUTE_US, clock)
 
 
 @pytest.mark.parametrize("is_known", [True, False])

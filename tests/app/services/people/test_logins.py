@@ -57,9 +57,9 @@ class Desk:
         self.tokens = TokenTable(clock)
         self.operators = Operators(self.registry)
         self.grants = Grants(self.registry, self.tokens, clock)
-        self.lock_outs = LockOuts(5, 15 * 60_000_000, clock)
+        self.lock_outs = LockOuts(lambda: 5, lambda: 15 * 60_000_000, clock)
         self.logins = Logins(
-            self.operators, self.grants, self.passwords, self.lock_outs, session_us=12 * HOUR_US, now_us=clock
+            self.operators, self.grants, self.passwords, self.lock_outs, session_us=lambda: 12 * HOUR_US, now_us=clock
         )
         self.administration = Administration(self.operators, self.grants, self.passwords, self.lock_outs, clock)
         self.third_parties = ThirdParties(self.grants, clock)

@@ -87,8 +87,8 @@ def test_an_edit_raises_the_version_and_leaves_a_deed(registry, edits, told):
     assert (edited.note, edited.collection, edited.period_ms, edited.version) == ("roof", "paused", 2000, 2)
     assert registry.module("WD1").collection is Collection.PAUSED
     assert told == [ModulesChanged(("WD1",))]
-    before = {"note": "", "collection": "active", "period_ms": 1000}
-    after = {"note": "roof", "collection": "paused", "period_ms": 2000}
+    before = {"note": None, "collection": "active", "period_ms": 1000}
+    after = {"note": "set", "collection": "paused", "period_ms": 2000}
     assert deeds(registry) == [("eva", "module.edit", "module:WD1", before, after)]
 
 
