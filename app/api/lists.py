@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, TypeVar
 
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from app.domain.listing import DEFAULT_LIMIT, MOST_ROWS, Column, Found, Listing, parse_listing
 from app.protocol.api.common import Page
@@ -13,13 +13,13 @@ from app.protocol.api.common import Page
 R = TypeVar("R")
 S = TypeVar("S")
 
-Offset = Annotated[int, Parameter(ge=0, le=10_000_000, description="how many rows to pass over")]
-Limit = Annotated[int, Parameter(ge=1, le=MOST_ROWS, description="how many rows to answer with, at most")]
-Sort = Annotated[str, Parameter(max_length=200, description="columns, separated by commas; -column is descending")]
+Offset = Annotated[int, QueryParameter(ge=0, le=10_000_000, description="how many rows to pass over")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MOST_ROWS, description="how many rows to answer with, at most")]
+Sort = Annotated[str, QueryParameter(max_length=200, description="columns, separated by commas; -column is descending")]
 Filter = Annotated[
     list[str] | None,
-    Parameter(
-        query="filter",
+    QueryParameter(
+        name="filter",
         max_items=20,
         description="column:comparison:value, repeated; comparisons: eq ne lt le gt ge has in (in takes a|b|c)",
     ),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 
 from app.domain.errors import VersionConflict, VersionNeeded
 
 # The parameter of every route that edits.
 IfMatch = Annotated[
     str | None,
-    Parameter(header="If-Match", description="ETag of the version that is changed", required=False, default=None),
+    HeaderParameter(name="If-Match", description="ETag of the version that is changed"),
 ]
 _ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"')
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import JSONBody, PathParameter
 from litestar.response import Stream
 
 from app.api.access import ApiRequest, Gate, needs
@@ -25,7 +25,7 @@ from app.stores.registry.jobs import JOB_COLUMNS, JobRecord
 
 _PIECE_BYTES = 1_000_000
 OCTETS = "application/octet-stream"
-JobId = Annotated[str, Parameter(min_length=26, max_length=26, pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
+JobId = Annotated[str, PathParameter(min_length=26, max_length=26, pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
 
 
 def job_routes(jobs: Jobs, gate: Gate) -> list[HTTPRouteHandler]:
@@ -52,7 +52,7 @@ def job_routes(jobs: Jobs, gate: Gate) -> list[HTTPRouteHandler]:
         )
 
     @making("/v1/jobs", needs(Scope.JOBS), sync_to_thread=True)
-    def start_job(request: ApiRequest, data: NewJob) -> Job:
+    def start_job(request: ApiRequest, data: JSONBody[NewJob]) -> Job:
         """Start long work, done in the background, two jobs at once.
 
         Kinds: export, import, recompute, erasure, backup, verify_backup.

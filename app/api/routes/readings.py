@@ -14,7 +14,7 @@ import pyarrow.csv as pacsv
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
 from app.api.access import ApiRequest, Gate, needs
@@ -35,17 +35,20 @@ CSV_MEDIA_TYPE = "text/csv"
 # Year 9999, the last that every library of times knows.
 LATEST_US = 253_370_764_800_000_000
 
-Serial = Annotated[str, Parameter(min_length=1, max_length=64, description="the module's serial")]
-From = Annotated[int, Parameter(ge=0, le=LATEST_US, description="first moment, UTC microseconds since 1970")]
-To = Annotated[int, Parameter(ge=0, le=LATEST_US, description="moment after the last, UTC microseconds since 1970")]
-Every = Annotated[
-    Literal["raw", "10m", "1h", "1d"], Parameter(description="readings as they came, or buckets; days are civil days")
+Serial = Annotated[str, PathParameter(min_length=1, max_length=64, description="the module's serial")]
+From = Annotated[int, QueryParameter(ge=0, le=LATEST_US, description="first moment, UTC microseconds since 1970")]
+To = Annotated[
+    int, QueryParameter(ge=0, le=LATEST_US, description="moment after the last, UTC microseconds since 1970")
 ]
-Buckets = Annotated[Literal["10m", "1h", "1d"], Parameter(description="buckets to count in")]
-Channel = Annotated[int, Parameter(ge=1, le=99, description="the module's channel")]
+Every = Annotated[
+    Literal["raw", "10m", "1h", "1d"],
+    QueryParameter(description="readings as they came, or buckets; days are civil days"),
+]
+Buckets = Annotated[Literal["10m", "1h", "1d"], QueryParameter(description="buckets to count in")]
+Channel = Annotated[int, QueryParameter(ge=1, le=99, description="the module's channel")]
 Table = Annotated[
     Literal["readings", "registers", "aux"],
-    Parameter(description="readings; each supplier register's index; phases 2 and 3, injected energy, gas, water"),
+    QueryParameter(description="readings; each supplier register's index; phases 2 and 3, injected energy, gas, water"),
 ]
 _PERSONAL = ("consumption",)
 
@@ -131,7 +134,9 @@ def readings_routes(readings: Readings, groups: GroupPower, gate: Gate) -> list[
         request: ApiRequest,
         from_us: From,
         to_us: To,
-        city: Annotated[str | None, Parameter(max_length=100, description="a city; the whole fleet without")] = None,
+        city: Annotated[
+            str | None, QueryParameter(max_length=100, description="a city; the whole fleet without")
+        ] = None,
     ) -> GroupPowerAnswer:
         """Power of the fleet or a city, at 10 s, of the last 13 months."""
         found = groups.history(city, from_us, to_us, may_see_homes=request.user.may(Scope.READINGS_READ))
