@@ -6,6 +6,7 @@ from typing import Annotated
 
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter
 
 from app.api.access import ApiRequest, needs
@@ -31,8 +32,13 @@ from app.protocol.api.common import Page
 from app.services.commands.sending import Commands, Order, Preview
 from app.stores.registry.commands import COLUMNS, CommandRecord, Selection
 
-Serial = Annotated[str, PathParameter(max_length=64, description="serial of a module")]
-Id = Annotated[str, PathParameter(max_length=26, description="26 characters")]
+Serial = Annotated[
+    str, PathParameter(max_length=64, description="serial of a module", examples=[Example(value="WD00001")])
+]
+Id = Annotated[
+    str,
+    PathParameter(max_length=26, description="26 characters", examples=[Example(value="01JD2Z9K3T8V5W6X7Y8Z9A0B1C")]),
+]
 _LISTING = {"listing": Provide(listing_of(COLUMNS), sync_to_thread=False)}
 
 

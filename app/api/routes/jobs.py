@@ -10,6 +10,7 @@ from typing import Annotated
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter
 from litestar.response import Stream
 
@@ -25,7 +26,16 @@ from app.stores.registry.jobs import JOB_COLUMNS, JobRecord
 
 _PIECE_BYTES = 1_000_000
 OCTETS = "application/octet-stream"
-JobId = Annotated[str, PathParameter(min_length=26, max_length=26, pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
+JobId = Annotated[
+    str,
+    PathParameter(
+        min_length=26,
+        max_length=26,
+        pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$",
+        description="the job's id",
+        examples=[Example(value="01JD2Z9K3T8V5W6X7Y8Z9A0B1C")],
+    ),
+]
 
 
 def job_routes(jobs: Jobs, gate: Gate) -> list[HTTPRouteHandler]:

@@ -10,6 +10,7 @@ from typing import Annotated
 from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter
 
 from app.api.access import ApiRequest, Gate, needs
@@ -24,7 +25,15 @@ from app.stores.registry.faults import UnknownNameError
 
 # Who it is about, in the access log: everybody at once.
 WHOLE_FLEET = "fleet:all"
-Username = Annotated[str, PathParameter(min_length=1, max_length=64, description="user name of the grant")]
+Username = Annotated[
+    str,
+    PathParameter(
+        min_length=1,
+        max_length=64,
+        description="user name of the grant",
+        examples=[Example(value="live:1a2b3c4d5e6f7a8b9c0d1e2f")],
+    ),
+]
 _ARROW = ResponseSpec(bytes, description="an Arrow IPC stream", media_type=ARROW_STREAM)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter
 
 from app.api.access import ApiRequest, Gate, needs
@@ -31,7 +32,9 @@ from app.protocol.api.quarantine import (
 )
 from app.services.quarantine import QuarantineDesk
 
-Number = Annotated[int, PathParameter(ge=1, le=LARGEST_NUMBER, description="number of a refused message")]
+Number = Annotated[
+    int, PathParameter(ge=1, le=LARGEST_NUMBER, description="number of a refused message", examples=[Example(value=1)])
+]
 _LISTING = {"listing": Provide(listing_of(COLUMNS), sync_to_thread=False)}
 
 

@@ -14,6 +14,7 @@ import pyarrow.csv as pacsv
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
@@ -35,10 +36,27 @@ CSV_MEDIA_TYPE = "text/csv"
 # Year 9999, the last that every library of times knows.
 LATEST_US = 253_370_764_800_000_000
 
-Serial = Annotated[str, PathParameter(min_length=1, max_length=64, description="the module's serial")]
-From = Annotated[int, QueryParameter(ge=0, le=LATEST_US, description="first moment, UTC microseconds since 1970")]
+Serial = Annotated[
+    str,
+    PathParameter(min_length=1, max_length=64, description="the module's serial", examples=[Example(value="WD00001")]),
+]
+From = Annotated[
+    int,
+    QueryParameter(
+        ge=0,
+        le=LATEST_US,
+        description="first moment, UTC microseconds since 1970",
+        examples=[Example(value=1_800_000_000_000_000)],
+    ),
+]
 To = Annotated[
-    int, QueryParameter(ge=0, le=LATEST_US, description="moment after the last, UTC microseconds since 1970")
+    int,
+    QueryParameter(
+        ge=0,
+        le=LATEST_US,
+        description="moment after the last, UTC microseconds since 1970",
+        examples=[Example(value=1_800_003_600_000_000)],
+    ),
 ]
 Every = Annotated[
     Literal["raw", "10m", "1h", "1d"],
@@ -135,7 +153,10 @@ def readings_routes(readings: Readings, groups: GroupPower, gate: Gate) -> list[
         from_us: From,
         to_us: To,
         city: Annotated[
-            str | None, QueryParameter(max_length=100, description="a city; the whole fleet without")
+            str | None,
+            QueryParameter(
+                max_length=100, description="a city; the whole fleet without", examples=[Example(value="Lyon")]
+            ),
         ] = None,
     ) -> GroupPowerAnswer:
         """Power of the fleet or a city, at 10 s, of the last 13 months."""
