@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import msgspec
 from litestar import Litestar
 from litestar.openapi.spec import (
+    Example,
     OpenAPIResponse,
     OpenAPIType,
     Operation,
@@ -54,6 +55,8 @@ def describe(app: Litestar) -> None:
             operation.tags = [groups[-1]]
             _describe(operation, needs)
     document.tags = tags(groups)
+    # The page keeps this order within a group: the list before the one, the one before what is done to it.
+    document.paths = dict(sorted(paths.items(), key=lambda item: item[0].count("/")))
     documented = _docstrings(msgspec.Struct)
     shapes = {name: words for cls, words in documented for name in (_short(cls.__module__, cls.__name__), cls.__name__)}
     for key, schema in (document.components.schemas or {}).items():
@@ -82,12 +85,22 @@ def _describe(operation: Operation, needs: Needs | None) -> None:
     operation.description = "\n\n".join(said)
     for parameter in operation.parameters or ():
         if isinstance(parameter, Parameter):
-            parameter.schema = _never_null(parameter.schema)
-            # Our code takes requests without, to answer 428 and not 400.
-            parameter.required = parameter.required or parameter.name == IF_MATCH
+            _describe_parameter(parameter)
     for status, answer in (operation.responses or {}).items():
         if isinstance(answer, OpenAPIResponse) and answer.description == http.HTTPStatus(int(status)).description:
             answer.description = _ANSWERS.get(status, answer.description)
+
+
+def _describe_parameter(parameter: Parameter) -> None:
+    parameter.schema = _never_null(parameter.schema)
+    # Our code takes requests without, to answer 428 and not 400.
+    parameter.required = parameter.required or parameter.name == IF_MATCH
+    if parameter.examples and not parameter.required:
+        # The page fills examples in, and what may be left out would then hide most of what is there.
+        examples = [one.value for one in parameter.examples.values() if isinstance(one, Example)]
+        words = [" and ".join(value) if isinstance(value, list) else value for value in examples]
+        parameter.description = f"{parameter.description}; such as {', '.join(map(str, words))}"
+        parameter.examples = None
 
 
 def _never_null(schema: Schema | Reference | None) -> Schema | Reference | None:

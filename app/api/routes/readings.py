@@ -243,6 +243,9 @@ def _plain(column: Any) -> Any:
     """Moments as UTC microseconds, and nan as unknown: JSON has neither."""
     if pa.types.is_timestamp(column.type):
         return column.cast(pa.int64())
+    if pa.types.is_float32(column.type):
+        # By way of its shortest text: 234.8 and not 234.8000030517578.
+        column = column.cast(pa.string()).cast(pa.float64())
     if pa.types.is_floating(column.type):
         return pc.if_else(pc.is_finite(column), column, None)
     return column
