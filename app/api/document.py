@@ -62,6 +62,8 @@ def describe(app: Litestar) -> None:
     for key, schema in (document.components.schemas or {}).items():
         generic = (schema.title or "").partition("[")[0]
         schema.description = schema.description or shapes.get(key) or shapes.get(generic)
+        if schema.properties:
+            schema.properties = {name: _shown_with_example(one) for name, one in schema.properties.items()}
 
 
 def _describe(operation: Operation, needs: Needs | None) -> None:
@@ -101,21 +103,43 @@ def _describe_parameter(parameter: Parameter) -> None:
         words = [" and ".join(value) if isinstance(value, list) else value for value in examples]
         parameter.description = f"{parameter.description}; such as {', '.join(map(str, words))}"
         parameter.examples = None
+        if isinstance(parameter.schema, Schema):
+            parameter.schema = dataclasses.replace(parameter.schema, examples=None)
 
 
 def _never_null(schema: Schema | Reference | None) -> Schema | Reference | None:
     """A parameter is there or it is left out: null is what our code calls one that is left out."""
+    kind = _beside_null(schema)
+    return schema if kind is None or not isinstance(schema, Schema) else _joined(kind, schema)
+
+
+def _shown_with_example(schema: Schema | Reference) -> Schema | Reference:
+    """The same in one piece, without `oneOf`, where the page would show no example."""
+    kind = _beside_null(schema)
+    # A choice of values would have to hold null too.
+    if kind is None or not isinstance(schema, Schema) or not isinstance(kind.type, OpenAPIType) or kind.enum:
+        return schema
+    return _joined(dataclasses.replace(kind, type=[kind.type, OpenAPIType.NULL]), schema)
+
+
+def _beside_null(schema: Schema | Reference | None) -> Schema | None:
+    """What a value is when it is not null; None where that is not one plain kind, or where it is never null."""
     if not isinstance(schema, Schema) or not schema.one_of:
-        return schema
+        return None
     kinds = [one for one in schema.one_of if not (isinstance(one, Schema) and one.type is OpenAPIType.NULL)]
-    if len(kinds) != 1 or not isinstance(kinds[0], Schema):
-        return schema
+    if len(kinds) != 1 or len(kinds) == len(schema.one_of) or not isinstance(kinds[0], Schema):
+        return None
+    return kinds[0]
+
+
+def _joined(kind: Schema, around: Schema) -> Schema:
+    """A kind with what the schema around it says of it."""
     said = {
-        field.name: getattr(schema, field.name)
-        for field in dataclasses.fields(schema)
-        if field.name != "one_of" and getattr(schema, field.name) is not None
+        field.name: getattr(around, field.name)
+        for field in dataclasses.fields(around)
+        if field.name not in {"one_of", "type"} and getattr(around, field.name) is not None
     }
-    return dataclasses.replace(kinds[0], **said)
+    return dataclasses.replace(kind, **said)
 
 
 def _docstrings(base: type[msgspec.Struct]) -> Iterator[tuple[type[msgspec.Struct], str]]:

@@ -11,7 +11,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import JSONBody, PathParameter
+from litestar.params import Body, PathParameter
 from litestar.response import Stream
 
 from app.api.access import ApiRequest, Gate, needs
@@ -25,6 +25,12 @@ from app.services.jobs.jobs import Jobs
 from app.stores.registry.jobs import JOB_COLUMNS, JobRecord
 
 _PIECE_BYTES = 1_000_000
+_EXPORT = Example(
+    value={
+        "kind": "export",
+        "parameters": {"modules": ["WD00001"], "start_us": 1_800_000_000_000_000, "end_us": 1_800_086_400_000_000},
+    }
+)
 OCTETS = "application/octet-stream"
 JobId = Annotated[
     str,

@@ -25,7 +25,7 @@ from app.protocol.api.texts import (
     SiteNumber,
     Street,
     Tag,
-    TagTold,
+    TagsTold,
     Zone,
 )
 
@@ -56,7 +56,7 @@ class ModuleRow(msgspec.Struct, frozen=True):
     collection: CollectionWord
     city: CityTold | None
     site_id: Annotated[int | None, Meta(examples=[12])]
-    tags: list[TagTold]
+    tags: TagsTold
     blocked: bool | None
     created_us: TimeUs
     connected: bool
@@ -113,7 +113,7 @@ class ModuleFacts(msgspec.Struct, frozen=True):
     collection: CollectionWord
     created_us: TimeUs
     note: str
-    tags: list[TagTold]
+    tags: TagsTold
     credential: Literal["active", "blocked", "none"]
     blocked_us: TimeUs | None
     last_used_us: TimeUs | None

@@ -42,6 +42,6 @@ AtUs = Annotated[int, Meta(ge=0, le=LATEST_US, description="UTC microseconds sin
 # In answers, where nothing is checked: what stands in a registry may be older than a rule.
 SerialTold = Annotated[str, Meta(examples=["WD00001"])]
 CityTold = Annotated[str, Meta(examples=["Lyon"])]
-TagTold = Annotated[str, Meta(examples=["pilot"])]
+TagsTold = Annotated[list[str], Meta(examples=[["pilot"]])]
 SecretTold = Annotated[str, Meta(description="told this once", examples=["pIcqRzdkdv7yBk0yfcGN2iX3nxJTofUD"])]
 NameTold = Annotated[str, Meta(examples=["claire"])]
