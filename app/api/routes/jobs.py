@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from io import FileIO
@@ -10,8 +11,8 @@ from typing import Annotated
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example
-from litestar.params import Body, PathParameter
+from litestar.openapi.spec import Example, Operation, RequestBody
+from litestar.params import JSONBody, PathParameter
 from litestar.response import Stream
 
 from app.api.access import ApiRequest, Gate, needs
@@ -25,12 +26,6 @@ from app.services.jobs.jobs import Jobs
 from app.stores.registry.jobs import JOB_COLUMNS, JobRecord
 
 _PIECE_BYTES = 1_000_000
-_EXPORT = Example(
-    value={
-        "kind": "export",
-        "parameters": {"modules": ["WD00001"], "start_us": 1_800_000_000_000_000, "end_us": 1_800_086_400_000_000},
-    }
-)
 OCTETS = "application/octet-stream"
 JobId = Annotated[
     str,
@@ -42,6 +37,23 @@ JobId = Annotated[
         examples=[Example(value="01JD2Z9K3T8V5W6X7Y8Z9A0B1C")],
     ),
 ]
+
+
+@dataclasses.dataclass
+class _ExportBody(Operation):
+    """A route whose body is shown with an export: the page makes nothing useful of parameters by itself."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.request_body, RequestBody):
+            self.request_body.content["application/json"].example = {
+                "kind": "export",
+                "parameters": {
+                    "modules": ["WD00001"],
+                    "start_us": 1_760_000_000_000_000,
+                    "end_us": 1_760_086_400_000_000,
+                    "resolution": "10m",
+                },
+            }
 
 
 def job_routes(jobs: Jobs, gate: Gate) -> list[HTTPRouteHandler]:

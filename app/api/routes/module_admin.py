@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
 from litestar import Response
@@ -40,6 +41,7 @@ from app.stores.registry.records import NewSite, Provisioned
 _EXAMPLE = "serial,city,street,postcode,delivery_point,tags\nWD00001,Lyon,12 rue des Lilas,69003,09141234567890,pilot\n"
 
 
+@dataclasses.dataclass
 class _CsvBody(Operation):
     """A route whose body is a CSV file."""
 

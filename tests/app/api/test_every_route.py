@@ -142,6 +142,17 @@ async def test_the_document_names_the_columns_of_each_list(trial):
     assert told["filter"]["schema"]["type"] == "array"
 
 
+async def test_the_document_shows_bodies_as_they_are_sent(trial):
+    async with trial.anonymous() as client:
+        paths = (await client.get("/schema/openapi.json")).json()["paths"]
+
+    assert paths["/v1/modules/import"]["post"]["requestBody"]["content"]["text/csv"]["example"].startswith("serial,")
+    export = paths["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    started = await (await trial.client()).post("/v1/jobs", json=export)
+    # The example is an export that can be: it is refused for its module alone.
+    assert (started.status_code, "WD00001" in started.json()["detail"]) == (404, True)
+
+
 async def test_a_parameter_that_does_not_fit_is_named_with_its_place(trial):
     answer = await (await trial.client()).get("/v1/modules", params={"limit": "many"})
 
