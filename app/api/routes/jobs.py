@@ -45,7 +45,7 @@ class _ExportBody(Operation):
 
     def __post_init__(self) -> None:
         if isinstance(self.request_body, RequestBody):
-            self.request_body.content["application/json"].example = {
+            value = {
                 "kind": "export",
                 "parameters": {
                     "modules": ["WD00001"],
@@ -54,6 +54,7 @@ class _ExportBody(Operation):
                     "resolution": "10m",
                 },
             }
+            self.request_body.content["application/json"].examples = {"export": Example(value=value)}
 
 
 def job_routes(jobs: Jobs, gate: Gate) -> list[HTTPRouteHandler]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from litestar import Response
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import JSONBody, QueryParameter, RawBody
 
@@ -46,7 +46,9 @@ class _CsvBody(Operation):
     """A route whose body is a CSV file."""
 
     def __post_init__(self) -> None:
-        content = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING), examples=None, example=_EXAMPLE)
+        content = OpenAPIMediaType(
+            schema=Schema(type=OpenAPIType.STRING), examples={"one module": Example(value=_EXAMPLE)}
+        )
         self.request_body = RequestBody(
             content={"text/csv": content},
             required=True,
