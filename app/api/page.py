@@ -19,6 +19,8 @@ _PAGE = f"""<!DOCTYPE html>
 <head><meta charset="utf-8"><title>Wattdeck API</title><script type="module" src="{_SCRIPT}"></script></head>
 <body><rapi-doc spec-url="{ROOT}/openapi.json" render-style="read" theme="light" load-fonts="false"
   schema-style="table" allow-spec-url-load="false" allow-spec-file-load="false" show-header="false"
+  allow-server-selection="false" show-method-in-nav-bar="as-colored-text" nav-item-spacing="compact"
+  schema-description-expanded="true" primary-color="#0b7285"
   regular-font="system-ui, sans-serif" mono-font="ui-monospace, monospace"></rapi-doc></body>
 </html>
 """

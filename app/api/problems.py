@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import re
 from typing import Any
@@ -123,12 +124,18 @@ def _name(words: str) -> str:
     return f"urn:wattdeck:problem:{dashed}"
 
 
+def _source(one: dict[str, Any]) -> str:
+    """Query, path, header, cookie or body."""
+    source = one.get("source", "")
+    return str(source.value if isinstance(source, enum.Enum) else source)
+
+
 def _places(extra: object) -> list[dict[str, Any]]:
     """What Litestar says of a request that does not fit; the values themselves are left out."""
     if not isinstance(extra, list):
         return []
     return [
-        {"message": str(one.get("message", "")), "key": str(one.get("key", "")), "source": str(one.get("source", ""))}
+        {"message": str(one.get("message", "")), "key": str(one.get("key", "")), "source": _source(one)}
         for one in extra
         if isinstance(one, dict)
     ]

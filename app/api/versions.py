@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from litestar.params import Parameter
+from litestar.openapi.spec import Example
+from litestar.params import HeaderParameter
 
 from app.domain.errors import VersionConflict, VersionNeeded
 
+IF_MATCH = "If-Match"
 # The parameter of every route that edits.
 IfMatch = Annotated[
     str | None,
-    Parameter(header="If-Match", description="ETag of the version that is changed", required=False, default=None),
+    HeaderParameter(name=IF_MATCH, description="ETag of the version that is changed", examples=[Example(value='"3"')]),
 ]
 _ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"')
 

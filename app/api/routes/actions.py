@@ -7,7 +7,8 @@ from typing import Annotated
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.openapi.spec import Example
+from litestar.params import PathParameter
 from litestar.response import Stream
 
 from app.api.access import needs
@@ -21,7 +22,7 @@ from app.services.actions import Actions
 from app.stores.registry.action_log import ACTION_COLUMNS, ActionRecord
 
 CSV = "text/csv"
-ActionId = Annotated[int, Parameter(ge=1, le=2**62)]
+ActionId = Annotated[int, PathParameter(ge=1, le=2**62, description="the change's number", examples=[Example(value=1)])]
 
 
 def action_routes(actions: Actions) -> list[HTTPRouteHandler]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.openapi.spec import Example
+from litestar.params import PathParameter
 
 from app.api.access import ApiRequest, needs
 from app.api.routing import making, reading
@@ -14,7 +15,15 @@ from app.protocol.api.backups import BackupState, BackupWork
 from app.services.backups import Backups
 from app.stores.backup.directory import SNAPSHOT_PATTERN
 
-Name = Annotated[str, Parameter(pattern=SNAPSHOT_PATTERN, max_length=40, description="name of a snapshot")]
+Name = Annotated[
+    str,
+    PathParameter(
+        pattern=SNAPSHOT_PATTERN,
+        max_length=40,
+        description="name of a snapshot",
+        examples=[Example(value="20270115T080000Z-1a2b3c4d")],
+    ),
+]
 
 
 def backup_routes(backups: Backups) -> list[HTTPRouteHandler]:

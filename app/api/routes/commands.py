@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import PathParameter
+from litestar.openapi.spec import Example
+from litestar.params import JSONBody, PathParameter
 
 from app.api.access import ApiRequest, needs
 from app.api.lists import listing_of, page_of
@@ -31,8 +32,13 @@ from app.protocol.api.common import Page
 from app.services.commands.sending import Commands, Order, Preview
 from app.stores.registry.commands import COLUMNS, CommandRecord, Selection
 
-Serial = Annotated[str, PathParameter(max_length=64, description="serial of a module")]
-Id = Annotated[str, PathParameter(max_length=26, description="26 characters")]
+Serial = Annotated[
+    str, PathParameter(max_length=64, description="serial of a module", examples=[Example(value="WD00001")])
+]
+Id = Annotated[
+    str,
+    PathParameter(max_length=26, description="26 characters", examples=[Example(value="01JD2Z9K3T8V5W6X7Y8Z9A0B1C")]),
+]
 _LISTING = {"listing": Provide(listing_of(COLUMNS), sync_to_thread=False)}
 
 
@@ -45,17 +51,17 @@ def command_routes(commands: Commands) -> list[HTTPRouteHandler]:
         return [_kind(kind) for kind in CATALOGUE]
 
     @reading("/v1/commands", needs(Scope.FLEET_READ), dependencies=_LISTING, sync_to_thread=True)
-    def list_commands(listing: Listing) -> Page[CommandInfo]:
+    def list_commands(listing: NamedDependency[Listing]) -> Page[CommandInfo]:
         """Commands to any module, newest first unless sorted."""
         return page_of(commands.listed(listing), _info)
 
     @reading("/v1/modules/{serial:str}/commands", needs(Scope.FLEET_READ), dependencies=_LISTING, sync_to_thread=True)
-    def list_module_commands(serial: Serial, listing: Listing) -> Page[CommandInfo]:
+    def list_module_commands(serial: Serial, listing: NamedDependency[Listing]) -> Page[CommandInfo]:
         """Commands to one module, newest first unless sorted."""
         return page_of(commands.listed(listing, module=serial), _info)
 
     @making("/v1/modules/{serial:str}/commands", needs(Scope.COMMANDS_SEND), sync_to_thread=True)
-    def send_command(request: ApiRequest, serial: Serial, data: NewCommandBody) -> CommandInfo:
+    def send_command(request: ApiRequest, serial: Serial, data: JSONBody[NewCommandBody]) -> CommandInfo:
         """Send a command: the module gets it at once when it listens, else when it is back, unless it expires first."""
         return _info(commands.send(request.user, serial, data.name, data.arguments, data.expires_in_s))
 
@@ -70,7 +76,7 @@ def command_routes(commands: Commands) -> list[HTTPRouteHandler]:
         return _info(commands.cancel(request.user, command_id))
 
     @making("/v1/commands/bulk", needs(Scope.COMMANDS_SEND), sync_to_thread=True)
-    def send_bulk(request: ApiRequest, data: BulkBody) -> BulkAnswer:
+    def send_bulk(request: ApiRequest, data: JSONBody[BulkBody]) -> BulkAnswer:
         """Send a command to many modules, or with `preview` say who would get it, who not, and why."""
         order = Order(data.name, data.arguments, _selection(data), data.expires_in_s)
         if data.preview:
@@ -79,7 +85,7 @@ def command_routes(commands: Commands) -> list[HTTPRouteHandler]:
         return _bulk_answer(sent.bulk_id, sent.preview)
 
     @reading("/v1/commands/bulk/{bulk_id:str}", needs(Scope.FLEET_READ), dependencies=_LISTING, sync_to_thread=True)
-    def one_bulk(bulk_id: Id, listing: Listing) -> BulkInfo:
+    def one_bulk(bulk_id: Id, listing: NamedDependency[Listing]) -> BulkInfo:
         """How a bulk goes: commands by state, and a page of them."""
         found = commands.bulk(bulk_id, listing)
         counts = {state.value: count for state, count in found.counts.items()}

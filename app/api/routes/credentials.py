@@ -7,6 +7,7 @@ from typing import Annotated
 from litestar import Response
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter
 
 from app.api.access import ApiRequest, needs
@@ -28,7 +29,9 @@ from app.services.mqtt_credentials import MqttCredentials
 from app.stores.registry import account_edits
 from app.stores.registry.account_edits import AccountChange, AccountFile
 
-Name = Annotated[str, PathParameter(max_length=128, description="user name at the broker")]
+Name = Annotated[
+    str, PathParameter(max_length=128, description="user name at the broker", examples=[Example(value="shelly")])
+]
 
 
 def credential_routes(credentials: MqttCredentials) -> list[HTTPRouteHandler]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.openapi.spec import Example
+from litestar.params import PathParameter
 
 from app.api.access import ApiRequest, Gate, needs
 from app.api.routing import reading
@@ -14,8 +15,16 @@ from app.domain.people import Scope
 from app.protocol.api.data_map import DataMap, DataPlace, HeldAt, HeldOf
 from app.services.data_map import data_map as service
 
-Serial = Annotated[str, Parameter(min_length=1, max_length=64)]
-Token = Annotated[str, Parameter(min_length=1, max_length=12)]
+Serial = Annotated[
+    str,
+    PathParameter(min_length=1, max_length=64, description="the module's serial", examples=[Example(value="WD00001")]),
+]
+Token = Annotated[
+    str,
+    PathParameter(
+        min_length=1, max_length=12, description="the holder's token", examples=[Example(value="c-7K2M9QX4TB")]
+    ),
+]
 HOLDINGS = ("holdings",)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Annotated
 
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter, QueryParameter
+from litestar.openapi.spec import Example
+from litestar.params import PathParameter, QueryParameter
 
 from app.api.access import needs
 from app.api.routing import reading
@@ -23,15 +24,40 @@ MOST_DAYS = 400
 # Year 9999.
 _LATEST_US = 253_370_764_800_000_000
 
-Serial = Annotated[str, Parameter(min_length=1, max_length=64, description="the module's serial")]
-Kinds = Annotated[
-    list[EventKind] | None, QueryParameter(name="kind", max_items=20, description="only these kinds, repeated")
+Serial = Annotated[
+    str,
+    PathParameter(min_length=1, max_length=64, description="the module's serial", examples=[Example(value="WD00001")]),
 ]
-From = Annotated[int, Parameter(ge=0, le=_LATEST_US, description="first moment, UTC microseconds since 1970")]
-To = Annotated[int, Parameter(ge=0, le=_LATEST_US, description="moment after the last, UTC microseconds since 1970")]
-Limit = Annotated[int, Parameter(ge=1, le=MOST_EVENTS, description="how many events to answer with, at most")]
-Cursor = Annotated[str, Parameter(max_length=40, description="the cursor of the page before")]
-Day = Annotated[dt.date, Parameter(description="YYYY-MM-DD")]
+Kinds = Annotated[
+    list[EventKind] | None,
+    QueryParameter(
+        name="kind",
+        max_items=20,
+        description="only these kinds, repeated",
+        examples=[Example(value=["connected", "disconnected"])],
+    ),
+]
+From = Annotated[
+    int,
+    QueryParameter(
+        ge=0,
+        le=_LATEST_US,
+        description="first moment, UTC microseconds since 1970",
+        examples=[Example(value=1_800_000_000_000_000)],
+    ),
+]
+To = Annotated[
+    int,
+    QueryParameter(
+        ge=0,
+        le=_LATEST_US,
+        description="moment after the last, UTC microseconds since 1970",
+        examples=[Example(value=1_800_003_600_000_000)],
+    ),
+]
+Limit = Annotated[int, QueryParameter(ge=1, le=MOST_EVENTS, description="how many events to answer with, at most")]
+Cursor = Annotated[str, QueryParameter(max_length=40, description="the cursor of the page before")]
+Day = Annotated[dt.date, QueryParameter(description="YYYY-MM-DD", examples=[Example(value="2027-01-15")])]
 
 
 def events_routes(reader: EventReader, is_module: Callable[[str], bool], zone: str) -> list[HTTPRouteHandler]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from io import FileIO
@@ -10,7 +11,8 @@ from typing import Annotated
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.openapi.spec import Example, Operation, RequestBody
+from litestar.params import JSONBody, PathParameter
 from litestar.response import Stream
 
 from app.api.access import ApiRequest, Gate, needs
@@ -25,7 +27,34 @@ from app.stores.registry.jobs import JOB_COLUMNS, JobRecord
 
 _PIECE_BYTES = 1_000_000
 OCTETS = "application/octet-stream"
-JobId = Annotated[str, Parameter(min_length=26, max_length=26, pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
+JobId = Annotated[
+    str,
+    PathParameter(
+        min_length=26,
+        max_length=26,
+        pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$",
+        description="the job's id",
+        examples=[Example(value="01JD2Z9K3T8V5W6X7Y8Z9A0B1C")],
+    ),
+]
+
+
+@dataclasses.dataclass
+class _ExportBody(Operation):
+    """A route whose body is shown with an export: the page makes nothing useful of parameters by itself."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.request_body, RequestBody):
+            value = {
+                "kind": "export",
+                "parameters": {
+                    "modules": ["WD00001"],
+                    "start_us": 1_760_000_000_000_000,
+                    "end_us": 1_760_086_400_000_000,
+                    "resolution": "10m",
+                },
+            }
+            self.request_body.content["application/json"].examples = {"export": Example(value=value)}
 
 
 def job_routes(jobs: Jobs, gate: Gate) -> list[HTTPRouteHandler]:
@@ -52,7 +81,7 @@ def job_routes(jobs: Jobs, gate: Gate) -> list[HTTPRouteHandler]:
         )
 
     @making("/v1/jobs", needs(Scope.JOBS), sync_to_thread=True)
-    def start_job(request: ApiRequest, data: NewJob) -> Job:
+    def start_job(request: ApiRequest, data: JSONBody[NewJob]) -> Job:
         """Start long work, done in the background, two jobs at once.
 
         Kinds: export, import, recompute, erasure, backup, verify_backup.

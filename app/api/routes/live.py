@@ -10,7 +10,8 @@ from typing import Annotated
 from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import JSONBody, Parameter
+from litestar.openapi.spec import Example
+from litestar.params import JSONBody, PathParameter
 
 from app.api.access import ApiRequest, Gate, needs
 from app.api.routing import making, reading, removing
@@ -24,7 +25,15 @@ from app.stores.registry.faults import UnknownNameError
 
 # Who it is about, in the access log: everybody at once.
 WHOLE_FLEET = "fleet:all"
-Username = Annotated[str, Parameter(min_length=1, max_length=64, description="user name of the grant")]
+Username = Annotated[
+    str,
+    PathParameter(
+        min_length=1,
+        max_length=64,
+        description="user name of the grant",
+        examples=[Example(value="live:1a2b3c4d5e6f7a8b9c0d1e2f")],
+    ),
+]
 _ARROW = ResponseSpec(bytes, description="an Arrow IPC stream", media_type=ARROW_STREAM)
 
 

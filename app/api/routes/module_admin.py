@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
 from litestar import Response
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import JSONBody, QueryParameter, RawBody
 
@@ -40,11 +41,14 @@ from app.stores.registry.records import NewSite, Provisioned
 _EXAMPLE = "serial,city,street,postcode,delivery_point,tags\nWD00001,Lyon,12 rue des Lilas,69003,09141234567890,pilot\n"
 
 
+@dataclasses.dataclass
 class _CsvBody(Operation):
     """A route whose body is a CSV file."""
 
     def __post_init__(self) -> None:
-        content = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING), examples=None, example=_EXAMPLE)
+        content = OpenAPIMediaType(
+            schema=Schema(type=OpenAPIType.STRING), examples={"one module": Example(value=_EXAMPLE)}
+        )
         self.request_body = RequestBody(
             content={"text/csv": content},
             required=True,

@@ -8,6 +8,7 @@ import msgspec
 from litestar import Response
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from app.api.access import ApiRequest, Gate, needs
@@ -65,8 +66,20 @@ _ROW = ModuleRow.__struct_fields__
 _POWER = ModulePower.__struct_fields__
 _LIVE = LiveNow.__struct_fields__
 
-SerialInPath = Annotated[str, PathParameter(min_length=1, max_length=64, description="the module's serial")]
-Question = Annotated[str, QueryParameter(name="q", min_length=1, max_length=100, description="part of any identifier")]
+SerialInPath = Annotated[
+    str,
+    PathParameter(min_length=1, max_length=64, description="the module's serial", examples=[Example(value="WD00001")]),
+]
+Question = Annotated[
+    str,
+    QueryParameter(
+        name="q",
+        min_length=1,
+        max_length=100,
+        description="part of any identifier",
+        examples=[Example(value="rue des lilas")],
+    ),
+]
 _PERSONAL = ("street", "postcode", "delivery_point", "meter_serial", "holder")
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 from litestar import Response
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import JSONBody, Parameter
+from litestar.openapi.spec import Example
+from litestar.params import JSONBody, PathParameter
 
 from app.api.access import ApiRequest, needs
 from app.api.lists import listing_of, page_of
@@ -31,8 +32,14 @@ from app.stores.registry import api_tokens, operators
 from app.stores.registry.api_tokens import ApiTokenRecord
 from app.stores.registry.operators import OperatorChange, OperatorRecord
 
-Name = Annotated[str, Parameter(max_length=64, description="name of an operator, in any case")]
-TokenName = Annotated[str, Parameter(max_length=50, description="name of an API token, in any case")]
+Name = Annotated[
+    str,
+    PathParameter(max_length=64, description="name of an operator, in any case", examples=[Example(value="claire")]),
+]
+TokenName = Annotated[
+    str,
+    PathParameter(max_length=50, description="name of an API token, in any case", examples=[Example(value="billing")]),
+]
 
 
 def people_routes(administration: Administration, third_parties: ThirdParties) -> list[HTTPRouteHandler]:

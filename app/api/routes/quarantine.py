@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 from typing import Annotated
 
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import PathParameter
+from litestar.openapi.spec import Example
+from litestar.params import JSONBody, PathParameter
 
 from app.api.access import ApiRequest, Gate, needs
 from app.api.lists import listing_of, page_of
@@ -31,7 +32,9 @@ from app.protocol.api.quarantine import (
 )
 from app.services.quarantine import QuarantineDesk
 
-Number = Annotated[int, PathParameter(ge=1, le=LARGEST_NUMBER, description="number of a refused message")]
+Number = Annotated[
+    int, PathParameter(ge=1, le=LARGEST_NUMBER, description="number of a refused message", examples=[Example(value=1)])
+]
 _LISTING = {"listing": Provide(listing_of(COLUMNS), sync_to_thread=False)}
 
 
@@ -39,7 +42,7 @@ def quarantine_routes(desk: QuarantineDesk, gate: Gate) -> list[HTTPRouteHandler
     """Everything about refused messages. A payload may be somebody's readings."""
 
     @reading("/v1/quarantine", needs(Scope.QUARANTINE), dependencies=_LISTING, sync_to_thread=True)
-    def list_refused(listing: Listing) -> Page[RefusedInfo]:
+    def list_refused(listing: NamedDependency[Listing]) -> Page[RefusedInfo]:
         """Refused messages without their payloads, newest first unless sorted."""
         return page_of(desk.listed(listing), _info)
 
@@ -66,7 +69,7 @@ def quarantine_routes(desk: QuarantineDesk, gate: Gate) -> list[HTTPRouteHandler
         return ReplayedInfo(result.state.value, result.reason, result.detail)
 
     @making("/v1/quarantine/replay", needs(Scope.QUARANTINE), status_code=200)
-    async def replay_many(request: ApiRequest, data: ReplayBody) -> ReplayAnswer:
+    async def replay_many(request: ApiRequest, data: JSONBody[ReplayBody]) -> ReplayAnswer:
         """Send many through the border again, the oldest first; ask again while the answer says `more`."""
         if (data.ids is None) == (data.filter is None):
             raise OperatorInputError("name either ids, or a filter (an empty one is every message)")
@@ -83,7 +86,7 @@ def quarantine_routes(desk: QuarantineDesk, gate: Gate) -> list[HTTPRouteHandler
         desk.drop_one(request.user, number)
 
     @making("/v1/quarantine/drop", needs(Scope.QUARANTINE), sync_to_thread=True, status_code=200)
-    def drop_many(request: ApiRequest, data: DropBody) -> DropAnswer:
+    def drop_many(request: ApiRequest, data: JSONBody[DropBody]) -> DropAnswer:
         """Forget many for good: those that meet the filters, when they are as many as expected."""
         return DropAnswer(desk.drop_matching(request.user, _listing(data.filter), data.up_to, data.expected_count))
 

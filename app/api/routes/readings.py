@@ -14,7 +14,8 @@ import pyarrow.csv as pacsv
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.openapi.spec import Example
+from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
 from app.api.access import ApiRequest, Gate, needs
@@ -35,17 +36,37 @@ CSV_MEDIA_TYPE = "text/csv"
 # Year 9999, the last that every library of times knows.
 LATEST_US = 253_370_764_800_000_000
 
-Serial = Annotated[str, Parameter(min_length=1, max_length=64, description="the module's serial")]
-From = Annotated[int, Parameter(ge=0, le=LATEST_US, description="first moment, UTC microseconds since 1970")]
-To = Annotated[int, Parameter(ge=0, le=LATEST_US, description="moment after the last, UTC microseconds since 1970")]
-Every = Annotated[
-    Literal["raw", "10m", "1h", "1d"], Parameter(description="readings as they came, or buckets; days are civil days")
+Serial = Annotated[
+    str,
+    PathParameter(min_length=1, max_length=64, description="the module's serial", examples=[Example(value="WD00001")]),
 ]
-Buckets = Annotated[Literal["10m", "1h", "1d"], Parameter(description="buckets to count in")]
-Channel = Annotated[int, Parameter(ge=1, le=99, description="the module's channel")]
+From = Annotated[
+    int,
+    QueryParameter(
+        ge=0,
+        le=LATEST_US,
+        description="first moment, UTC microseconds since 1970",
+        examples=[Example(value=1_800_000_000_000_000)],
+    ),
+]
+To = Annotated[
+    int,
+    QueryParameter(
+        ge=0,
+        le=LATEST_US,
+        description="moment after the last, UTC microseconds since 1970",
+        examples=[Example(value=1_800_003_600_000_000)],
+    ),
+]
+Every = Annotated[
+    Literal["raw", "10m", "1h", "1d"],
+    QueryParameter(description="readings as they came, or buckets; days are civil days"),
+]
+Buckets = Annotated[Literal["10m", "1h", "1d"], QueryParameter(description="buckets to count in")]
+Channel = Annotated[int, QueryParameter(ge=1, le=99, description="the module's channel")]
 Table = Annotated[
     Literal["readings", "registers", "aux"],
-    Parameter(description="readings; each supplier register's index; phases 2 and 3, injected energy, gas, water"),
+    QueryParameter(description="readings; each supplier register's index; phases 2 and 3, injected energy, gas, water"),
 ]
 _PERSONAL = ("consumption",)
 
@@ -131,7 +152,12 @@ def readings_routes(readings: Readings, groups: GroupPower, gate: Gate) -> list[
         request: ApiRequest,
         from_us: From,
         to_us: To,
-        city: Annotated[str | None, Parameter(max_length=100, description="a city; the whole fleet without")] = None,
+        city: Annotated[
+            str | None,
+            QueryParameter(
+                max_length=100, description="a city; the whole fleet without", examples=[Example(value="Lyon")]
+            ),
+        ] = None,
     ) -> GroupPowerAnswer:
         """Power of the fleet or a city, at 10 s, of the last 13 months."""
         found = groups.history(city, from_us, to_us, may_see_homes=request.user.may(Scope.READINGS_READ))
@@ -217,6 +243,9 @@ def _plain(column: Any) -> Any:
     """Moments as UTC microseconds, and nan as unknown: JSON has neither."""
     if pa.types.is_timestamp(column.type):
         return column.cast(pa.int64())
+    if pa.types.is_float32(column.type):
+        # By way of its shortest text: 234.8 and not 234.8000030517578.
+        column = column.cast(pa.string()).cast(pa.float64())
     if pa.types.is_floating(column.type):
         return pc.if_else(pc.is_finite(column), column, None)
     return column

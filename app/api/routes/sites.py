@@ -8,6 +8,7 @@ import msgspec
 from litestar import Response
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter
 
 from app.api.access import ApiRequest, Gate, needs
@@ -36,7 +37,7 @@ COLUMNS = {
 _PERSONAL = ("street", "postcode", "delivery_point")
 _OPTIONAL = ("street", "postcode", "delivery_point")
 
-Number = Annotated[int, PathParameter(ge=1, le=2**62, description="the site's number")]
+Number = Annotated[int, PathParameter(ge=1, le=2**62, description="the site's number", examples=[Example(value=1)])]
 
 
 def site_routes(sites: SiteEdits, gate: Gate) -> list[HTTPRouteHandler]:

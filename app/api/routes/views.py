@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from litestar import Response
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from app.api.access import ApiRequest, needs
@@ -17,7 +18,7 @@ from app.domain.people import Principal, Scope
 from app.protocol.api.sites import NewView, View, ViewEdit
 from app.stores.registry.views import SavedViews, ViewFile
 
-Number = Annotated[int, PathParameter(ge=1, le=2**62, description="the view's number")]
+Number = Annotated[int, PathParameter(ge=1, le=2**62, description="the view's number", examples=[Example(value=1)])]
 
 
 def view_routes(views: SavedViews) -> list[HTTPRouteHandler]:
@@ -27,7 +28,15 @@ def view_routes(views: SavedViews) -> list[HTTPRouteHandler]:
     @reading("/v1/views", allowed, sync_to_thread=True)
     def every(
         request: ApiRequest,
-        page: Annotated[str | None, QueryParameter(max_length=40, pattern=r"^[a-z][a-z0-9_.\-]*$")] = None,
+        page: Annotated[
+            str | None,
+            QueryParameter(
+                max_length=40,
+                pattern=r"^[a-z][a-z0-9_.\-]*$",
+                description="of this page only",
+                examples=[Example(value="modules")],
+            ),
+        ] = None,
     ) -> list[View]:
         """One's own views and those shared, by page and name."""
         return [_shape(view) for view in views.visible(_owner(request.user), page)]

@@ -12,16 +12,20 @@ from app.protocol.api.texts import (
     AtUs,
     ChannelNumber,
     City,
+    CityTold,
     DeliveryPoint,
     HolderToken,
     MeterSerial,
     Note,
     PeriodMs,
     Postcode,
+    SecretTold,
     Serial,
+    SerialTold,
     SiteNumber,
     Street,
     Tag,
+    TagsTold,
     Zone,
 )
 
@@ -43,35 +47,35 @@ MOST_AT_ONCE = 10_000
 class ModuleRow(msgspec.Struct, frozen=True):
     """A module in a list; unknown is null. `age_s` is since its newest reading arrived at this hub's run."""
 
-    serial: str
-    kind: str
-    dialect: str
-    hardware: str | None
-    firmware: str | None
-    period_ms: int | None
+    serial: SerialTold
+    kind: Annotated[str, Meta(examples=["module"])]
+    dialect: Annotated[str, Meta(examples=["wattdeck"])]
+    hardware: Annotated[str | None, Meta(examples=["wd-2"])]
+    firmware: Annotated[str | None, Meta(examples=["2.4.1"])]
+    period_ms: Annotated[int | None, Meta(examples=[1000])]
     collection: CollectionWord
-    city: str | None
-    site_id: int | None
-    tags: list[str]
+    city: CityTold | None
+    site_id: Annotated[int | None, Meta(examples=[12])]
+    tags: TagsTold
     blocked: bool | None
     created_us: TimeUs
     connected: bool
     state: State
     last_us: TimeUs | None
-    age_s: float | None
-    rssi_dbm: int | None
-    frame_gap_ms: int | None
-    received: int
-    version: int
+    age_s: Annotated[float | None, Meta(examples=[0.4])]
+    rssi_dbm: Annotated[int | None, Meta(examples=[-61])]
+    frame_gap_ms: Annotated[int | None, Meta(examples=[998])]
+    received: Annotated[int, Meta(description="readings since the hub started", examples=[86399])]
+    version: Annotated[int, Meta(examples=[3])]
 
 
 class ModulePower(msgspec.Struct, frozen=True):
     """A home's power now: `power` is what `power_kind` says. A Linky's is VA and never W."""
 
-    serial: str
+    serial: SerialTold
     state: State
     last_us: TimeUs | None
-    power: float | None
+    power: Annotated[float | None, Meta(examples=[1840.0])]
     power_kind: Literal["W", "VA"] | None
 
 
@@ -100,23 +104,23 @@ class LiveNow(msgspec.Struct, frozen=True):
 class ModuleFacts(msgspec.Struct, frozen=True):
     """All of a module but what is personal."""
 
-    serial: str
-    kind: str
-    dialect: str
-    period_ms: int | None
-    firmware: str | None
-    hardware: str | None
+    serial: SerialTold
+    kind: Annotated[str, Meta(examples=["module"])]
+    dialect: Annotated[str, Meta(examples=["wattdeck"])]
+    period_ms: Annotated[int | None, Meta(examples=[1000])]
+    firmware: Annotated[str | None, Meta(examples=["2.4.1"])]
+    hardware: Annotated[str | None, Meta(examples=["wd-2"])]
     collection: CollectionWord
     created_us: TimeUs
     note: str
-    tags: list[str]
+    tags: TagsTold
     credential: Literal["active", "blocked", "none"]
     blocked_us: TimeUs | None
     last_used_us: TimeUs | None
     channels: list[ChannelNow]
     # Null for the moment between its registration and its first row in the fleet's table.
     live: LiveNow | None
-    version: int
+    version: Annotated[int, Meta(examples=[3])]
 
 
 class ChannelPersonal(msgspec.Struct, frozen=True):
@@ -167,9 +171,9 @@ class NewModule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class NewCredential(msgspec.Struct, frozen=True):
     """A module's credential. The secret is told this once."""
 
-    serial: str
-    username: str
-    secret: str
+    serial: SerialTold
+    username: SerialTold
+    secret: SecretTold
 
 
 class ModuleEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

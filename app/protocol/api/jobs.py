@@ -28,22 +28,22 @@ class NewJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class JobResult(msgspec.Struct, frozen=True):
     """The file that a job has made, until it expires."""
 
-    name: str
-    size_bytes: int
+    name: Annotated[str, msgspec.Meta(examples=["01JD2Z9K3T8V5W6X7Y8Z9A0B1C.csv.gz"])]
+    size_bytes: Annotated[int, msgspec.Meta(examples=[764722])]
     expires_us: TimeUs
 
 
 class Job(msgspec.Struct, frozen=True):
     """Long work: `state` is queued, running, done, failed or cancelled; `total` is null while nobody knows."""
 
-    id: str
-    kind: str
-    owner: str
-    state: str
+    id: Annotated[str, msgspec.Meta(examples=["01JD2Z9K3T8V5W6X7Y8Z9A0B1C"])]
+    kind: Annotated[str, msgspec.Meta(examples=["export"])]
+    owner: Annotated[str, msgspec.Meta(examples=["claire"])]
+    state: Annotated[str, msgspec.Meta(examples=["done"])]
     parameters: dict[str, Any]
     done: int
     total: int | None
-    message: str
+    message: Annotated[str, msgspec.Meta(examples=["86399 rows of 1 modules"])]
     cancel_asked: bool
     created_us: TimeUs
     started_us: TimeUs | None

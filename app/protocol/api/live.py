@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from app.protocol.api.common import TimeUs
+from app.protocol.api.texts import SecretTold
 from app.protocol.live import LiveScope
 
 Serial = Annotated[str, msgspec.Meta(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$")]
@@ -31,9 +32,9 @@ class GrantShape(msgspec.Struct, frozen=True):
     The client id is left empty, or is the user name, or the user name, `/` and anything.
     """
 
-    username: str
-    token: str
-    topics: list[str]
-    host: str
-    port: int
+    username: Annotated[str, msgspec.Meta(examples=["live:1a2b3c4d5e6f7a8b9c0d1e2f"])]
+    token: SecretTold
+    topics: Annotated[list[str], msgspec.Meta(examples=[["wd/v1/live/states"]])]
+    host: Annotated[str, msgspec.Meta(examples=["127.0.0.1"])]
+    port: Annotated[int, msgspec.Meta(examples=[8884])]
     expires_us: TimeUs

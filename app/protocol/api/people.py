@@ -8,6 +8,7 @@ import msgspec
 
 from app.domain.people import Role, Scope
 from app.protocol.api.common import TimeUs
+from app.protocol.api.texts import NameTold, SecretTold
 
 # What is typed at a log-in may be anything; only its length is bounded.
 TypedName = Annotated[str, msgspec.Meta(min_length=1, max_length=200, examples=["claire"])]
@@ -51,11 +52,11 @@ class LogIn(msgspec.Struct, frozen=True):
 class SessionInfo(msgspec.Struct, frozen=True):
     """Who this token is. `role` is null for an API token; `expires_us` for one that holds for good."""
 
-    name: str
-    full_name: str
+    name: NameTold
+    full_name: Annotated[str, msgspec.Meta(examples=["Claire Martin"])]
     role: Role | None
     scopes: list[Scope]
-    expires_us: int | None
+    expires_us: TimeUs | None
     # True: only PUT /v1/me/password is answered until it is done.
     must_change_password: bool
 
@@ -63,14 +64,14 @@ class SessionInfo(msgspec.Struct, frozen=True):
 class NewSession(SessionInfo, frozen=True):
     """A log-in; the token is told this once and goes into each request: `Authorization: Bearer TOKEN`."""
 
-    token: str
+    token: SecretTold
 
 
 class Account(msgspec.Struct, frozen=True):
     """One's own."""
 
-    name: str
-    full_name: str
+    name: NameTold
+    full_name: Annotated[str, msgspec.Meta(examples=["Claire Martin"])]
     role: Role
     password_us: TimeUs
     created_us: TimeUs

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from app.protocol.api.common import TimeUs
+from app.protocol.api.texts import SerialTold
 
 
 class ReadingsAnswer(msgspec.Struct, frozen=True):
@@ -15,9 +16,9 @@ class ReadingsAnswer(msgspec.Struct, frozen=True):
     `time` is UTC microseconds since 1970; `power` is what `power_kind` says (W or VA, never mixed); indexes are Wh.
     """
 
-    serial: str
-    channel: int
-    every: str
+    serial: SerialTold
+    channel: Annotated[int, msgspec.Meta(examples=[1])]
+    every: Annotated[str, msgspec.Meta(examples=["raw"])]
     columns: Annotated[list[str], msgspec.Meta(examples=[["time", "power", "power_kind", "drawn_wh"]])]
     rows: Annotated[list[list[Any]], msgspec.Meta(examples=[[[1800000000000000, 1840.0, "VA", 12345678]]])]
 
@@ -37,9 +38,9 @@ class CompletenessBucket(msgspec.Struct, frozen=True):
 class CompletenessAnswer(msgspec.Struct, frozen=True):
     """Completeness of a range: `share` is what came of what was due, at most 1, null where nothing was due."""
 
-    serial: str
-    channel: int
-    every: str
+    serial: SerialTold
+    channel: Annotated[int, msgspec.Meta(examples=[1])]
+    every: Annotated[str, msgspec.Meta(examples=["10m"])]
     share: float | None
     expected: int
     received: int

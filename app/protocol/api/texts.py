@@ -38,3 +38,10 @@ PeriodMs = Annotated[int, Meta(ge=100, le=86_400_000, description="time between 
 SiteNumber = Annotated[int, Meta(ge=1, le=2**62)]
 ChannelNumber = Annotated[int, Meta(ge=1, le=100)]
 AtUs = Annotated[int, Meta(ge=0, le=LATEST_US, description="UTC microseconds since 1970; now when it is left out")]
+
+# In answers, where nothing is checked: what stands in a registry may be older than a rule.
+SerialTold = Annotated[str, Meta(examples=["WD00001"])]
+CityTold = Annotated[str, Meta(examples=["Lyon"])]
+TagsTold = Annotated[list[str], Meta(examples=[["pilot"]])]
+SecretTold = Annotated[str, Meta(description="told this once", examples=["pIcqRzdkdv7yBk0yfcGN2iX3nxJTofUD"])]
+NameTold = Annotated[str, Meta(examples=["claire"])]

@@ -11,6 +11,7 @@ import io
 import pytest
 import sqlalchemy as sa
 from litestar import Request
+from litestar.params import FromPath
 
 from app.api.access import NOT_STATED, needs
 from app.api.routing import reading
@@ -30,7 +31,7 @@ def looked(trial):
     gate = trial.hub.platform.gate
 
     @reading("/v1/test/homes/{count:int}", needs(Scope.PERSONAL_READ, personal=("street",)), sync_to_thread=True)
-    def homes(request: Request, count: int) -> str:
+    def homes(request: Request, count: FromPath[int]) -> str:
         gate.saw(request, [f"site:{number}" for number in range(count)])
         return "Rue de la Paix"
 

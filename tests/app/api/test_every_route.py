@@ -103,6 +103,67 @@ async def test_the_document_describes_every_route_with_its_roles(trial, table):
     assert len(operations) == len(table)
 
 
+async def test_the_document_explains_every_route_to_somebody_new(trial):
+    async with trial.anonymous() as client:
+        document = (await client.get("/schema/openapi.json")).json()
+    groups = {tag["name"] for tag in document["tags"] if tag.get("description")}
+    wrong = []
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if not set(operation["tags"]) <= groups:
+                wrong.append((method, path, "has a group that app/api/document_groups.py does not describe"))
+            if "`" in operation["summary"] or len(operation["summary"]) > 110:
+                wrong.append((method, path, operation["summary"]))
+            for parameter in operation.get("parameters", ()):
+                schema = parameter["schema"]
+                if not parameter.get("description"):
+                    wrong.append((method, path, parameter["name"], "has no description"))
+                if parameter["required"] and not (parameter.get("examples") or schema.get("examples")):
+                    wrong.append((method, path, parameter["name"], "has no example"))
+                if {"type": "null"} in schema.get("oneOf", ()):
+                    wrong.append((method, path, parameter["name"], "is null, which no parameter can be"))
+    wrong += [
+        (name, "has no docstring")
+        for name, shape in document["components"]["schemas"].items()
+        if "description" not in shape
+    ]
+
+    assert wrong == []
+
+
+async def test_the_document_names_the_columns_of_each_list(trial):
+    async with trial.anonymous() as client:
+        document = (await client.get("/schema/openapi.json")).json()
+    told = {one["name"]: one for one in document["paths"]["/v1/modules"]["get"]["parameters"]}
+
+    assert "rssi_dbm" in told["sort"]["description"]
+    assert " tags " not in told["sort"]["description"]
+    assert " tags " in told["filter"]["description"]
+    assert told["filter"]["schema"]["type"] == "array"
+
+
+async def test_the_document_shows_bodies_as_they_are_sent(trial):
+    async with trial.anonymous() as client:
+        paths = (await client.get("/schema/openapi.json")).json()["paths"]
+
+    def shown(path: str, media_type: str) -> Any:
+        (example,) = paths[path]["post"]["requestBody"]["content"][media_type]["examples"].values()
+        return example["value"]
+
+    assert shown("/v1/modules/import", "text/csv").startswith("serial,")
+    export = shown("/v1/jobs", "application/json")
+    started = await (await trial.client()).post("/v1/jobs", json=export)
+    # The example is an export that can be: it is refused for its module alone.
+    assert (started.status_code, "WD00001" in started.json()["detail"]) == (404, True)
+
+
+async def test_a_parameter_that_does_not_fit_is_named_with_its_place(trial):
+    answer = await (await trial.client()).get("/v1/modules", params={"limit": "many"})
+
+    assert answer.status_code == 400
+    assert [(one["key"], one["source"]) for one in answer.json()["errors"]] == [("limit", "query")]
+
+
 def test_a_route_that_does_not_say_who_may_use_it_is_a_bug(trial):
     @reading("/v1/forgotten", {}, sync_to_thread=False)
     def forgotten() -> None: ...
