@@ -37,6 +37,7 @@ class JobContext:
         parameters: Mapping[str, Any],
         saved: Any,
         *,
+        message: str = "",
         folder: Path,
         save: Save,
         stopping: threading.Event,
@@ -48,6 +49,8 @@ class JobContext:
         self.parameters = parameters
         # What `step_done` was given last before a restart; None at first. Look after `result` was called.
         self.cursor: Any = None if saved is None else saved["at"]
+        # What it said last.
+        self.message = message
         self.file: ResultFile | None = None
         self._result_bytes = 0 if saved is None else int(saved["bytes"])
         self._folder = folder
@@ -86,6 +89,7 @@ class JobContext:
     def step_done(self, cursor: Any, *, done: int, total: int | None, message: str = "") -> None:
         """A step is over: from `cursor` (any JSON but null) the next begins. Raises JobCancelled, JobInterrupted."""
         self._failpoints.passing(FailPoint.JOB_STEP)
+        self.message = message
         now_s = self._monotonic_s()
         if now_s - self._saved_at_s >= SAVE_EACH_S or self._stopping.is_set():
             self._saved_at_s = now_s

@@ -27,7 +27,7 @@ class ResultFile:
         if self._path.exists():
             # Named just before a crash, and not told to anybody yet.
             self._path.replace(self._part)
-        self._file = FileIO(self._part, "r+" if self._part.exists() else "w+")
+        self._file = FileIO(self._part, "r+" if self._part.exists() else "w+", opener=_for_us_alone)
         found = self._file.seek(0, os.SEEK_END)
         self.length = length if found >= length else 0
         self._file.truncate(self.length)
@@ -65,3 +65,7 @@ class ResultFile:
         self.close()
         self._part.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
