@@ -28,7 +28,7 @@ class CommandState(enum.StrEnum):
 
     # In the registry; the module does not listen, or is about to get it.
     QUEUED = "queued"
-    # Given to the broker while the module listened.
+    # Given to the broker while the module listened, or about to be; when the module took it, it has a time of that.
     SENT = "sent"
     # The module has it: it runs, or is done; the result says which.
     ACKNOWLEDGED = "acknowledged"
@@ -118,7 +118,7 @@ class CommandKind:
     """One row of the catalogue.
 
     `scope` is the right of who may send it. One that is `repeated` is sent again when the module comes back without
-    having answered; one that is not only when it surely did not get it: running it again would be worse than never.
+    having answered; one that is not only while it is not known that the module took it.
     """
 
     name: str

@@ -269,7 +269,7 @@ OTHER_PLACES: tuple[DataPlace, ...] = (
     ),
     DataPlace(
         "jobs.results",
-        "files that jobs made: exports have readings with serials; receipts of erasures name a serial or token alone",
+        "files that jobs made: readings with serials, what became of each module of a bulk with new secrets, receipts",
         "to be fetched by whoever asked for them",
         "{jobs.result_days} days",
         _BOTH,

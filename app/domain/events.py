@@ -32,7 +32,7 @@ class EventKind(enum.StrEnum):
     COMMAND = "command"
     # level, text
     LOG = "log"
-    # by: blocked, unblocked, re-keyed
+    # by: given, blocked, unblocked, re-keyed, removed; told by the registry
     CREDENTIAL = "credential"
 
 

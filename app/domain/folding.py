@@ -22,7 +22,11 @@ _LETTERS = str.maketrans(
 
 def folded(text: str) -> str:
     """The text without case, accents and doubled spaces: `12  Allée de l'Œuvre` is `12 allee de l'oeuvre`."""
-    if not text.isascii():
+    if text.isascii():
+        if text.isalnum():
+            # Most of a fleet's texts: serials and numbers.
+            return text.lower()
+    else:
         # A mathematical A becomes a capital first; what case makes of a letter may come apart again.
         text = unicodedata.normalize("NFKD", text).casefold().translate(_LETTERS)
         text = "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))

@@ -7,7 +7,7 @@ import dataclasses
 import enum
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
 
@@ -97,6 +97,16 @@ class CredentialTable:
         # Copied in one step each: the loop may replace a few entries meanwhile.
         names = [*self._modules.copy(), *self._accounts.copy()]
         return [username for username in names if self._state(username) != later._state(username)]
+
+    def changes_of_modules(self, later: CredentialTable) -> Iterator[tuple[str, str]]:
+        """What `later` has otherwise of modules: serial, and given, removed, re-keyed, blocked or unblocked."""
+        before, after = self._modules.copy(), later._modules.copy()
+        yield from ((serial, "given") for serial in after.keys() - before.keys())
+        yield from ((serial, "removed") for serial in before.keys() - after.keys())
+        yield from ((serial, "re-keyed") for serial in before.keys() & after.keys() if before[serial] != after[serial])
+        changed = self._blocked ^ later._blocked
+        yield from ((serial, "blocked") for serial in changed & later._blocked if serial in after)
+        yield from ((serial, "unblocked") for serial in changed & self._blocked if serial in before and serial in after)
 
     def is_module(self, username: str) -> bool:
         """Whether this is the credential of a module."""

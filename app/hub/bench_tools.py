@@ -42,7 +42,14 @@ _CITIES = 40
 _COMMITS = 100
 # Every point of the data path at which a crash round dies; the others only say that something is about to be done.
 _NOT_FOR_KILLING = frozenset(
-    {FailPoint.JOURNAL_WRITE, FailPoint.JOURNAL_SYNC, FailPoint.DELTA_COMMIT, FailPoint.JOB_STEP}
+    {
+        FailPoint.JOURNAL_WRITE,
+        FailPoint.JOURNAL_SYNC,
+        FailPoint.DELTA_COMMIT,
+        FailPoint.JOB_STEP,
+        FailPoint.COMMANDS_MARKED,
+        FailPoint.COMMANDS_TAKEN,
+    }
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from app.domain.errors import WattdeckError
 from app.hub.authenticator import CredentialTable, RegistryAuthenticator
@@ -18,18 +18,29 @@ log = logging.getLogger(__name__)
 
 # When a credential was used last is for people who look for unused ones: a minute is fine enough.
 NOTE_USED_EACH_S = 60.0
-# Changed credentials that are put into the table on the loop, about a millisecond; for more, a new table is made beside
-# it. Sessions that are ended at once, of those that a bulk action ends.
-_MOST_IN_PLACE = 200
+# Changed credentials that are read and put into the table on the loop in parts, each a millisecond or less; for more, a
+# new table is made beside it. Sessions that are ended at once, of those that a bulk action ends.
+_MOST_IN_PLACE = 2000
+_IN_PLACE_AT_ONCE = 100
 _ENDED_AT_ONCE = 50
 
 
 class CredentialFollower:
     """Owns the authenticator; reads the registry once, then each change of it."""
 
-    def __init__(self, registry: Registry, *, allow_anonymous: bool) -> None:
-        """Read every credential; blocks."""
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        allow_anonymous: bool,
+        on_changed_elsewhere: Callable[[str, str], None] = lambda _serial, _by: None,
+    ) -> None:
+        """Read every credential; blocks.
+
+        `on_changed_elsewhere` is told, in any thread, of modules whose credential another process has changed, and how.
+        """
         self._registry = registry
+        self._on_changed_elsewhere = on_changed_elsewhere
         self.authenticator = RegistryAuthenticator(
             CredentialTable(registry.credential_rows()), allow_anonymous=allow_anonymous
         )
@@ -85,26 +96,36 @@ class CredentialFollower:
         everything, self._reload = self._reload, False
         try:
             if everything or len(changed) > _MOST_IN_PLACE:
-                revoked = await self._take_all()
+                await self._end(await self._take_all(changed, tell=everything))
             else:
-                rows = await asyncio.to_thread(self._registry.credential_rows, sorted(changed))
-                revoked = self.authenticator.replace(changed, rows)
+                names = sorted(changed)
+                for begin in range(0, len(names), _IN_PLACE_AT_ONCE):
+                    part = names[begin : begin + _IN_PLACE_AT_ONCE]
+                    rows = await asyncio.to_thread(self._registry.credential_rows, part)
+                    await self._end(self.authenticator.replace(part, rows))
         except BaseException:
             self._changed |= changed
             self._reload |= everything
             raise
+
+    async def _end(self, revoked: Sequence[str]) -> None:
+        """End the sessions of these."""
         assert self._engine is not None
         for number, subject in enumerate(revoked, 1):
             self._engine.disconnect(subject, "credential changed")
             if number % _ENDED_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
-    async def _take_all(self) -> list[str]:
-        """A whole fleet's table is built beside the loop, then exchanged."""
+    async def _take_all(self, ours: Collection[str], *, tell: bool) -> list[str]:
+        """A whole fleet's table is built beside the loop, then exchanged. Of `ours` the registry has told already."""
         before = self.authenticator.table
 
         def build() -> tuple[CredentialTable, list[str]]:
             table = CredentialTable(self._registry.credential_rows())
+            if tell:
+                for serial, by in before.changes_of_modules(table):
+                    if serial not in ours and serial not in self._changed:
+                        self._on_changed_elsewhere(serial, by)
             return table, list(before.revoked_by(table))
 
         table, revoked = await asyncio.to_thread(build)

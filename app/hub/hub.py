@@ -137,7 +137,12 @@ async def running_hub(
         source.on_connected.append(sessions.opened)
         source.on_disconnected.append(sessions.closed)
         roster.on_adopted.append(sessions.adopted)
-        credentials = CredentialFollower(registry, allow_anonymous=settings.broker.allow_anonymous)
+        roster.on_adopted.append(watch.recorder.adopted)
+        credentials = CredentialFollower(
+            registry,
+            allow_anonymous=settings.broker.allow_anonymous,
+            on_changed_elsewhere=watch.recorder.credential_changed,
+        )
         engine = build_engine(settings, directory, credentials.authenticator, source)
         credentials.follow(engine)
         stack.push_async_callback(credentials.stop)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from litestar.handlers import HTTPRouteHandler
 
 from app.api.access import Gate
-from app.api.routes.commands import command_routes
 from app.api.routes.quarantine import quarantine_routes
 from app.domain.events import EventSink
 from app.hub.statistics import Statistics
@@ -22,6 +22,7 @@ from app.services.commands.sending import Commands
 from app.services.commands.tally import CommandTally
 from app.services.quarantine import QuarantineDesk
 from app.sources.mqtt import MqttSource
+from app.stores.failpoints import FailPoints
 from app.stores.registry.commands import CommandBook
 from app.stores.registry.registry import Registry
 from broker.engine import Engine
@@ -35,14 +36,16 @@ def start_commands(
     statistics: Statistics,
     events: EventSink,
     now_us: Callable[[], int],
-) -> list[HTTPRouteHandler]:
-    """Begin to deliver and to expire commands, under the supervisor; the routes."""
+) -> Commands:
+    """Begin to deliver and to expire commands, under the supervisor."""
     book, tally = CommandBook(registry), CommandTally()
-    delivery = CommandDelivery(book, source.commands, engine, events, tally, now_us)
+    delivery = CommandDelivery(
+        book, source.commands, engine, events, tally, now_us, FailPoints.from_environment(os.environ)
+    )
     supervisor.lasting("commands", delivery.run)
     supervisor.lasting("command expiry", delivery.run_expiry)
     statistics.add("commands", delivery.statistics)
-    return command_routes(Commands(book, source.commands.listening, delivery.look_at, events, tally, now_us))
+    return Commands(book, source.commands.listening, delivery.look_at, events, tally, now_us)
 
 
 def quarantine_desk(

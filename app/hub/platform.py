@@ -15,6 +15,7 @@ from app.api.access import Gate
 from app.api.app import make_app
 from app.api.counters import ApiCounters
 from app.api.routes.backups import backup_routes
+from app.api.routes.commands import command_routes
 from app.api.routes.credentials import credential_routes
 from app.api.routes.data_map import data_map_routes
 from app.api.routes.doctor import doctor_routes
@@ -30,7 +31,7 @@ from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.data_map_wiring import data_map_of
 from app.hub.doctor.examination import doctor_of_hub
-from app.hub.fleet_wiring import FleetParts, start_fleet
+from app.hub.fleet_wiring import FleetParts, fleet_routes, start_fleet
 from app.hub.jobs_wiring import erasure_of, start_jobs
 from app.hub.live_wiring import start_live
 from app.hub.module_watch import ModuleWatch
@@ -49,7 +50,9 @@ from app.ingest.tail import Tail
 from app.protocol.hub_file import ApiFacts
 from app.services.data_map.data_map import DataMap
 from app.services.fleet.fleet import Fleet
+from app.services.fleet.operations import FleetOperations
 from app.services.group_power import GroupPower
+from app.services.jobs.bulk import Bulk
 from app.services.jobs.jobs import Jobs
 from app.services.live.grants import LiveGrants
 from app.services.mqtt_credentials import MqttCredentials
@@ -133,7 +136,28 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
 
     events = path.watch.events
     parts = FleetParts(path.registry, path.modules, path.roster, path.live, path.sessions, path.supervisor)
-    fleet, fleet_routes = await start_fleet(parts, events, gate, wall_clock_us)
+    fleet = await start_fleet(parts, wall_clock_us)
+    operations = FleetOperations(path.registry, events, now_us=wall_clock_us)
+    commands = start_commands(
+        path.registry, path.source, path.engine, path.supervisor, path.statistics, events, wall_clock_us
+    )
+    backing_up = BackingUp(path)
+    jobs = start_jobs(
+        path.directory,
+        path.registry,
+        path.store,
+        path.runtime_settings,
+        gate,
+        path.supervisor,
+        stack,
+        path.statistics,
+        kinds=[
+            Bulk(commands, operations, now_us=wall_clock_us),
+            *backing_up.kinds,
+            # No job runs before this function lets go of the loop.
+            erasure_of(lambda: data_map, path.directory, path.registry),
+        ],
+    )
     live_grants, live_routes = start_live(path, gate, wall_clock_us)
 
     # Who logs out, is disabled or may less, listens no longer.
@@ -151,25 +175,10 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *metrics_routes(VERSION, path.statistics.now, is_open=path.settings.api.metrics_open),
         *people.routes(),
         *credential_routes(MqttCredentials(AccountEdits(path.registry, now_us=wall_clock_us))),
-        *fleet_routes,
-        *start_commands(
-            path.registry, path.source, path.engine, path.supervisor, path.statistics, events, wall_clock_us
-        ),
+        *fleet_routes(path.registry, fleet, operations, jobs.jobs, gate, wall_clock_us),
+        *command_routes(commands, jobs.jobs),
         *quarantine_desk(path.quarantine, path.modules, path.ingest, path.source, path.registry, gate, wall_clock_us),
     ]
-    backing_up = BackingUp(path)
-    jobs = start_jobs(
-        path.directory,
-        path.registry,
-        path.store,
-        path.runtime_settings,
-        gate,
-        path.supervisor,
-        stack,
-        path.statistics,
-        # No job runs before this function lets go of the loop.
-        kinds=[*backing_up.kinds, erasure_of(lambda: data_map, path.directory, path.registry)],
-    )
     routes += backup_routes(backing_up.start(jobs.jobs))
     data_map = data_map_of(path, jobs.jobs)
     routes += [*jobs.routes, *data_map_routes(data_map, gate)]

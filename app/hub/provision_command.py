@@ -7,12 +7,16 @@ import csv
 import sys
 from pathlib import Path
 
+from app.client.directory_lock import is_held
 from app.domain.errors import OperatorInputError
+from app.domain.events import Event, EventKind
+from app.domain.settings import Settings
 from app.hub.configuration import load_settings
 from app.hub.data_directory import DataDirectory, default_directory, tell_running_hub
+from app.stores.events.store import EventStore
 from app.stores.registry.faults import NameTakenError
-from app.stores.registry.records import Provisioned
-from app.stores.registry.registry import Registry
+from app.stores.registry.records import Change, CredentialsChanged, Provisioned
+from app.stores.registry.registry import Registry, wall_clock_us
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,14 +39,31 @@ def run(args: argparse.Namespace) -> int:
     directory = DataDirectory(args.data.resolve())
     directory.make()
     settings = load_settings(directory.root)
+    changes: list[Change] = []
     with Registry.open(settings.registry.url or directory.registry) as registry:
+        registry.subscribe(changes.append)
         given = _given(registry, serials, renew=args.renew)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("serial", "username", "secret"))
     writer.writerows(given)
+    if not is_held(directory.lock):
+        # A hub that runs finds out by itself.
+        _note(directory, settings, changes)
     if not tell_running_hub(directory):
         print("wattdeck: the hub that runs here could not be told; it knows them after its next start", file=sys.stderr)
     return 0
+
+
+def _note(directory: DataDirectory, settings: Settings, changes: list[Change]) -> None:
+    """Put the changes on the time lines of their modules, as a hub would."""
+    store = EventStore.open(
+        directory.events, days=lambda: settings.events.days, zone=settings.store.time_zone, now_us=wall_clock_us
+    )
+    for change in changes:
+        if isinstance(change, CredentialsChanged) and change.by is not None:
+            for serial in change.usernames:
+                store.note(Event(serial, wall_clock_us(), EventKind.CREDENTIAL, {"by": change.by}))
+    store.close()
 
 
 def _given(registry: Registry, serials: list[str], *, renew: bool) -> list[Provisioned]:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from app.domain.credentials import is_serial
 from app.domain.keys import SupplyPeriods
@@ -22,8 +23,8 @@ log = logging.getLogger(__name__)
 ADOPTED = Template(period_ms=None)
 # Our own modules have one channel; foreign ones with more have their own sources.
 FIRST_CHANNEL = 1
-# Entries put into the directory at once, one or two milliseconds of the loop.
-_ENTRIES_AT_ONCE = 500
+# Entries put into the directory at once, less than a millisecond of the loop.
+_ENTRIES_AT_ONCE = 100
 _NO_PERIODS = SupplyPeriods(())
 
 
@@ -105,7 +106,7 @@ class Roster:
         everything, self._reload = self._reload, False
         moved, self._moved = self._moved, False
         try:
-            some = None if everything else sorted(changed | set(wanted))
+            some = None if everything else changed | set(wanted)
             found = await asyncio.to_thread(self._read, wanted, some, moved_sites=moved or everything)
         except BaseException:
             self._wanted = wanted | self._wanted
@@ -121,8 +122,9 @@ class Roster:
         for tell in self.on_adopted:
             tell()
 
-    def _read(self, wanted: Mapping[str, Template], changed: Sequence[str] | None, *, moved_sites: bool) -> _Found:
-        """Register what is wanted, then compare the changed modules (None: all) with what we know."""
+    def _read(self, wanted: Mapping[str, Template], some: AbstractSet[str] | None, *, moved_sites: bool) -> _Found:
+        """Register what is wanted, then compare some modules (None: all) with what we know."""
+        changed = None if some is None else sorted(some)
         for template in set(wanted.values()):
             serials = sorted(serial for serial, chosen in wanted.items() if chosen == template)
             adopted = self._registry.ensure_modules(serials, template)

@@ -39,6 +39,9 @@ class FailPoint(enum.StrEnum):
     VACUUM = "vacuum"
     # A step of a job is done, and not saved.
     JOB_STEP = "job_step"
+    # Commands are marked as sent, and not published yet; modules took some, and that is not written yet.
+    COMMANDS_MARKED = "commands_marked"
+    COMMANDS_TAKEN = "commands_taken"
 
 
 class FailAction(enum.StrEnum):

@@ -39,13 +39,15 @@ def send(hub, name="diagnose"):
 class Listener:
     """A module that listens with a session of its own kind and remembers the ids of what it got."""
 
-    def __init__(self, hub, secret, *, keeps):
+    def __init__(self, hub, secret, *, keeps, serial, reconnects):
         self.got = queue.Queue()
+        self._topic = f"wd/v1/m/{serial}"
         self._client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id="WD1", clean_session=not keeps, reconnect_on_failure=False
+            mqtt.CallbackAPIVersion.VERSION2, client_id=serial, clean_session=not keeps, reconnect_on_failure=reconnects
         )
-        self._client.username_pw_set("WD1", secret)
-        self._client.on_connect = lambda client, *_rest: client.subscribe("wd/v1/m/WD1/cmd", 1)
+        if secret is not None:
+            self._client.username_pw_set(serial, secret)
+        self._client.on_connect = lambda client, *_rest: client.subscribe(f"{self._topic}/cmd", 1)
         self._client.on_message = lambda _client, _data, message: self.got.put(json.loads(message.payload)["id"])
         self._client.connect(*hub.address("mqtt"))
         self._client.loop_start()
@@ -54,7 +56,10 @@ class Listener:
         return self.got.get(timeout=WAIT_S)
 
     def answer(self, command_id):
-        self._client.publish("wd/v1/m/WD1/ack", json.dumps({"id": command_id, "result": "done"}), qos=1)
+        self._client.publish(f"{self._topic}/ack", json.dumps({"id": command_id, "result": "done"}), qos=1)
+
+    def say(self, state):
+        self._client.publish(f"{self._topic}/state", json.dumps(state), qos=1).wait_for_publish(WAIT_S)
 
     def close(self):
         self._client.disconnect()
@@ -62,8 +67,8 @@ class Listener:
 
 
 @contextlib.contextmanager
-def listening(hub, secret, *, keeps=False):
-    module = Listener(hub, secret, keeps=keeps)
+def listening(hub, secret, *, keeps=False, serial="WD1", reconnects=False):
+    module = Listener(hub, secret, keeps=keeps, serial=serial, reconnects=reconnects)
     try:
         yield module
     finally:
@@ -103,6 +108,8 @@ def test_a_hub_that_is_killed_before_the_answer_repeats_only_what_may_be(hubs, t
     with listening(hub, provisioned.secret) as module:
         command_id = send(hub, name)
         assert module.next() == command_id
+        # That the module took it is written, a moment later.
+        eventually(lambda: asked(hub, "GET", f"/v1/commands/{command_id}")["sent_us"] is not None)
         hub.kill()
 
     hub = hubs()

@@ -14,6 +14,7 @@ from app.api.lists import listing_of, page_of
 from app.api.routing import making, reading
 from app.domain.commands import CATALOGUE, REFUSAL_TEXTS, Argument, CommandKind
 from app.domain.errors import OperatorInputError
+from app.domain.ids import is_id
 from app.domain.listing import Listing
 from app.domain.people import Scope
 from app.protocol.api.commands import (
@@ -29,8 +30,11 @@ from app.protocol.api.commands import (
     NewCommandBody,
 )
 from app.protocol.api.common import Page
-from app.services.commands.sending import Commands, Order, Preview
+from app.services.commands.sending import MODULES_AT_ONCE, Commands, Order, Preview
+from app.services.jobs.bulk import Bulk, command_parameters
+from app.services.jobs.jobs import Jobs
 from app.stores.registry.commands import COLUMNS, CommandRecord, Selection
+from app.stores.registry.faults import UnknownNameError
 
 Serial = Annotated[
     str, PathParameter(max_length=64, description="serial of a module", examples=[Example(value="WD00001")])
@@ -42,8 +46,8 @@ Id = Annotated[
 _LISTING = {"listing": Provide(listing_of(COLUMNS), sync_to_thread=False)}
 
 
-def command_routes(commands: Commands) -> list[HTTPRouteHandler]:
-    """Everything about commands."""
+def command_routes(commands: Commands, jobs: Jobs) -> list[HTTPRouteHandler]:
+    """Everything about commands. A bulk for very many is a job."""
 
     @reading("/v1/command-kinds", needs(Scope.FLEET_READ), sync_to_thread=False)
     def command_kinds() -> list[CommandKindInfo]:
@@ -77,17 +81,32 @@ def command_routes(commands: Commands) -> list[HTTPRouteHandler]:
 
     @making("/v1/commands/bulk", needs(Scope.COMMANDS_SEND), sync_to_thread=True)
     def send_bulk(request: ApiRequest, data: JSONBody[BulkBody]) -> BulkAnswer:
-        """Send a command to many modules, or with `preview` say who would get it, who not, and why."""
+        """Send a command to many modules, or with `preview` say who would get it, who not, and why.
+
+        For more than 2,000 modules a job is started that queues them; `bulk_id` is its id.
+        """
         order = Order(data.name, data.arguments, _selection(data), data.expires_in_s)
+        if not data.preview and len(chosen := commands.chosen(order.selection)) > MODULES_AT_ONCE:
+            preview = commands.preview(request.user, order)
+            modules = list(data.serials or chosen)
+            parameters = command_parameters(data.name, data.arguments, data.expires_in_s) | {"modules": modules}
+            job = jobs.start(request.user, jobs.prepare(request.user, Bulk.name, parameters))
+            return _bulk_answer(job.id, preview, job.id)
         if data.preview:
             return _bulk_answer(None, commands.preview(request.user, order))
         sent = commands.send_bulk(request.user, order)
         return _bulk_answer(sent.bulk_id, sent.preview)
 
     @reading("/v1/commands/bulk/{bulk_id:str}", needs(Scope.FLEET_READ), dependencies=_LISTING, sync_to_thread=True)
-    def one_bulk(bulk_id: Id, listing: NamedDependency[Listing]) -> BulkInfo:
+    def one_bulk(request: ApiRequest, bulk_id: Id, listing: NamedDependency[Listing]) -> BulkInfo:
         """How a bulk goes: commands by state, and a page of them."""
-        found = commands.bulk(bulk_id, listing)
+        try:
+            found = commands.bulk(bulk_id, listing)
+        except UnknownNameError:
+            # A job that has not queued any yet; who may not see it is told the same as if there were none.
+            if not is_id(bulk_id) or jobs.get(request.user, bulk_id).kind != Bulk.name:
+                raise
+            return BulkInfo(bulk_id, {}, Page([], 0, listing.offset, listing.limit))
         counts = {state.value: count for state, count in found.counts.items()}
         return BulkInfo(bulk_id, counts, page_of(found.commands, _info))
 
@@ -114,13 +133,14 @@ def _selection(body: BulkBody) -> Selection:
     return Selection(None, chosen.tag, chosen.city, chosen.firmware)
 
 
-def _bulk_answer(bulk_id: str | None, preview: Preview) -> BulkAnswer:
+def _bulk_answer(bulk_id: str | None, preview: Preview, job_id: str | None = None) -> BulkAnswer:
     left_out = [
         LeftOut(reason.value, REFUSAL_TEXTS[reason], len(serials), list(serials))
         for reason, serials in preview.left_out.items()
     ]
     return BulkAnswer(
         bulk_id,
+        job_id,
         len(preview.now),
         len(preview.when_back),
         sum(one.count for one in left_out),

@@ -19,7 +19,6 @@ from app.domain.keys import CollectionLevel
 from app.domain.listing import MOST_ROWS, parse_listing
 from app.domain.people import Scope
 from app.protocol.api.fleet import (
-    MOST_AT_ONCE,
     BulkReport,
     BulkRequest,
     ImportProblem,
@@ -34,10 +33,14 @@ from app.services.fleet.fleet import Fleet
 from app.services.fleet.import_file import COLUMNS as IMPORT_COLUMNS
 from app.services.fleet.import_file import ImportFile
 from app.services.fleet.operations import FleetOperations
+from app.services.jobs.bulk import Bulk
+from app.services.jobs.jobs import Jobs
 from app.stores.registry import admission
 from app.stores.registry.module_edits import BulkAction
 from app.stores.registry.records import NewSite, Provisioned
 
+# More are a job's work: one transaction of so many takes a few tenths of a second in which nobody else writes.
+_CHANGED_AT_ONCE = 1000
 _EXAMPLE = "serial,city,street,postcode,delivery_point,tags\nWD00001,Lyon,12 rue des Lilas,69003,09141234567890,pilot\n"
 
 
@@ -57,7 +60,7 @@ class _CsvBody(Operation):
         )
 
 
-def module_admin_routes(fleet: Fleet, operations: FleetOperations) -> list[HTTPRouteHandler]:
+def module_admin_routes(fleet: Fleet, operations: FleetOperations, jobs: Jobs) -> list[HTTPRouteHandler]:
     """Blocking and new secrets end a module's session within a moment."""
     allowed = needs(Scope.FLEET_WRITE)
 
@@ -121,19 +124,25 @@ def module_admin_routes(fleet: Fleet, operations: FleetOperations) -> list[HTTPR
 
     @making("/v1/modules/bulk", allowed, sync_to_thread=True, status_code=200)
     def bulk(request: ApiRequest, data: JSONBody[BulkRequest]) -> BulkReport:
-        """Block, unblock, tag or untag many modules, or with `preview` only say whom, whom not, and why."""
+        """Block, unblock, tag, untag or re-key many modules, or with `preview` only say whom, whom not, and why.
+
+        Up to 1,000 are changed at once, all or none; for more, and for new secrets, a job is started.
+        """
         action = BulkAction(data.what)
         if (action in {BulkAction.TAG, BulkAction.UNTAG}) != (data.tag is not None):
-            raise OperatorInputError("tag and untag need a tag, block and unblock take none")
+            raise OperatorInputError("tag and untag need a tag, nothing else takes one")
         serials = _chosen(fleet, data)
-        if len(serials) > MOST_AT_ONCE:
-            raise OperatorInputError(f"{len(serials)} modules at once; {MOST_AT_ONCE} are the most, narrow the filter")
-        if data.preview:
+        job_id = None
+        if data.preview or not serials:
             outcome = operations.plan(serials, action, data.tag)
+        elif action is BulkAction.REKEY or len(serials) > _CHANGED_AT_ONCE:
+            outcome = operations.plan(serials, action, data.tag)
+            asked = {"action": data.what, "modules": serials} | ({} if data.tag is None else {"tag": data.tag})
+            job_id = jobs.start(request.user, jobs.prepare(request.user, Bulk.name, asked)).id
         else:
             outcome = operations.act(request.user.name, serials, action, data.tag)
         left_out = [LeftOut(serial, reason) for serial, reason in outcome.left_out]
-        return BulkReport(data.what, data.preview, list(outcome.affected), left_out)
+        return BulkReport(data.what, data.preview, job_id, list(outcome.affected), left_out)
 
     return [create, import_modules, block, unblock, rekey, bulk]
 

@@ -63,7 +63,10 @@ class CommandResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CommandInfo(msgspec.Struct, frozen=True):
-    """A command. States: queued, sent, acknowledged, failed, expired, cancelled."""
+    """A command. States: queued, sent, acknowledged, failed, expired, cancelled.
+
+    `sent_us` is when the module took it, null while that is not known.
+    """
 
     id: str
     module: str
@@ -111,9 +114,13 @@ class LeftOut(msgspec.Struct, frozen=True):
 
 
 class BulkAnswer(msgspec.Struct, frozen=True):
-    """Who gets a bulk command; `bulk_id` is null in a preview."""
+    """Who gets a bulk command; `bulk_id` is null in a preview.
+
+    With a `job_id`, the commands are queued by this job, step by step: see /v1/jobs.
+    """
 
     bulk_id: str | None
+    job_id: str | None
     now_count: int
     when_back_count: int
     left_out_count: int

@@ -193,7 +193,7 @@ class TagSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class BulkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is to be done to modules: those named, or those that meet every filter (as in the list)."""
 
-    what: Literal["block", "unblock", "tag", "untag"]
+    what: Literal["block", "unblock", "tag", "untag", "rekey"]
     serials: Annotated[list[Serial], Meta(max_length=MOST_AT_ONCE)] | None = None
     filter: (
         Annotated[
@@ -215,10 +215,14 @@ class LeftOut(msgspec.Struct, frozen=True):
 
 
 class BulkReport(msgspec.Struct, frozen=True):
-    """Whom a bulk action has changed, or would change."""
+    """Whom a bulk action has changed, or would change.
+
+    With a `job_id`, this job changes those `affected` step by step: see /v1/jobs.
+    """
 
     what: str
     preview: bool
+    job_id: str | None
     affected: list[str]
     left_out: list[LeftOut]
 

@@ -17,7 +17,7 @@ class NewJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kind: Annotated[str, msgspec.Meta(min_length=1, max_length=40, examples=["export"])]
     parameters: Annotated[
-        dict[str, Scalar | list[str | int]],
+        dict[str, Scalar | list[str | int] | dict[str, Scalar]],
         msgspec.Meta(
             max_length=50,
             examples=[{"modules": ["WD00001"], "start_us": 1800000000000000, "end_us": 1800086400000000}],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from app.protocol.messages import Ack, Cmd
 from app.protocol.topics import Kind, build
 from app.services.commands.tally import CommandTally
 from app.sources.command_line import Answer, CommandLine
+from app.stores.failpoints import FailPoint, FailPoints
 from app.stores.registry.commands import ROWS_AT_ONCE, Answered, Changed, CommandBook, CommandRecord
 
 log = logging.getLogger(__name__)
@@ -60,9 +62,11 @@ class Publisher(Protocol):
 class CommandDelivery:
     """Everything but `look_at` is for the loop.
 
-    A command is marked as sent before it is published, and published when its module listens. It is published again,
-    under the same id, only on a new connection, while nothing was answered and the broker does not hold it itself; one
-    whose kind is not `repeated` only when its module did not take it: no PUBACK came.
+    A command is marked as sent before it is published, and published when its module listens. That its module took it
+    (the PUBACK) is written after that. It is published again, under the same id, only on a new connection, while
+    nothing was answered and the broker does not hold it itself; one whose kind is not `repeated` only when it is not
+    known that its module took it. So a hub that is killed at any moment brings a command once more rather than never,
+    and the module knows it by its id.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class CommandDelivery:
         events: EventSink,
         tally: CommandTally,
         now_us: Callable[[], int],
+        failpoints: FailPoints | None = None,
     ) -> None:
         self._book = book
         self._line = line
@@ -83,8 +88,9 @@ class CommandDelivery:
         self._loop = asyncio.get_running_loop()
         # Modules to look at; true: they began to listen, so what they had before is due again.
         self._due: dict[str, bool] = {}
-        # What was sent by this run of the hub and not taken yet.
-        self._untaken: set[str] = set()
+        self._failpoints = failpoints or FailPoints()
+        # What modules took, with the time, and what of it is not written yet.
+        self._taken: dict[str, int] = {}
         self._failing = False
 
     def look_at(self, serials: Sequence[str]) -> None:
@@ -107,7 +113,7 @@ class CommandDelivery:
                 self._due[serial] = True
             answers = self._line.take_answers(ANSWERS_AT_ONCE)
             due = {serial: self._due.pop(serial) for serial in list(self._due)[:SERIALS_AT_ONCE]}
-            if not (answers or due):
+            if not (answers or due or self._taken):
                 self._line.changed.clear()
                 await self._line.changed.wait()
                 continue
@@ -115,6 +121,9 @@ class CommandDelivery:
                 if answers:
                     await self._take_answers(answers)
                     answers = []
+                # After the answers, which say the same and are written anyway.
+                if self._taken:
+                    await self._note_taken()
                 if due:
                     await self._send(due)
             except WattdeckError as error:
@@ -159,12 +168,12 @@ class CommandDelivery:
         serials = [serial for serial in due if serial in self._line]
         if not serials:
             return
-        fresh, before = await asyncio.to_thread(self._book.take, serials, self._now_us())
-        self._untaken.update(command.id for command in fresh)
+        fresh, before = await asyncio.to_thread(self._take, serials)
         again = [
             command
             for command in before
-            if due[command.module] and (command.id in self._untaken or _is_repeated(command))
+            if due[command.module]
+            and (_is_repeated(command) or (command.sent_us is None and command.id not in self._taken))
         ]
         await self._note([Changed(one.id, one.module, one.name, CommandState.SENT) for one in fresh])
         for number, command in enumerate([*again, *fresh], 1):
@@ -185,9 +194,31 @@ class CommandDelivery:
             command.id, command.name, expires_ms=command.expires_us // 1000, args=dict(command.arguments) or None
         )
         self._broker.publish(
-            topic, encode_json(message), qos=1, on_taken=functools.partial(self._untaken.discard, command.id)
+            topic, encode_json(message), qos=1, on_taken=functools.partial(self._note_one_taken, command.id)
         )
         return True
+
+    def _take(self, serials: Sequence[str]) -> tuple[list[CommandRecord], list[CommandRecord]]:
+        fresh, before = self._book.take(serials, self._now_us())
+        if fresh:
+            self._failpoints.passing(FailPoint.COMMANDS_MARKED)
+        return fresh, before
+
+    def _note_one_taken(self, command_id: str) -> None:
+        # On the loop, told by the broker.
+        self._taken[command_id] = self._now_us()
+        self._line.changed.set()
+
+    async def _note_taken(self) -> None:
+        part = dict(itertools.islice(self._taken.items(), ANSWERS_AT_ONCE))
+
+        def write() -> None:
+            self._failpoints.passing(FailPoint.COMMANDS_TAKEN)
+            self._book.note_taken(part)
+
+        await asyncio.to_thread(write)
+        for command_id in part:
+            self._taken.pop(command_id, None)
 
     async def _take_answers(self, answers: Sequence[Answer]) -> None:
         # What can be no id of ours is not looked for.
@@ -205,7 +236,7 @@ class CommandDelivery:
         for number, one in enumerate(changed, 1):
             self._tally.add(one.state.value)
             if one.state is not CommandState.SENT:
-                self._untaken.discard(one.id)
+                self._taken.pop(one.id, None)
                 self._line.forget(one.module, one.id)
             note_command(self._events, one, now_us)
             if number % _NOTED_AT_ONCE == 0:

@@ -18,7 +18,7 @@ from app.domain.commands import (
     refusal_of,
 )
 from app.domain.credentials import is_serial
-from app.domain.errors import EnvironmentFault, NotAllowed, OperatorInputError, WattdeckError
+from app.domain.errors import NotAllowed, OperatorInputError
 from app.domain.events import EventSink
 from app.domain.ids import is_id, new_id
 from app.domain.listing import Found, Listing
@@ -30,7 +30,7 @@ from app.stores.registry.commands import Changed, CommandBook, CommandRecord, Ne
 from app.stores.registry.faults import RefusedChangeError, UnknownNameError
 
 _SECOND_US = 1_000_000
-# Queued in one transaction: a few tenths of a second in which nobody else writes.
+# Queued in one transaction: a few tenths of a second in which nobody else writes. More are a job's work.
 MODULES_AT_ONCE = 2000
 
 
@@ -59,6 +59,14 @@ class BulkSent:
 
     bulk_id: str
     preview: Preview
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BulkPart:
+    """Some modules of a bulk: serial and command of those that have one, and who got none and why."""
+
+    queued: Sequence[tuple[str, str]]
+    left_out: Mapping[Refusal, Sequence[str]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,47 +140,46 @@ class Commands:
         return self._preview([target.serial for target in targets if target.serial not in refused], left_out)
 
     def send_bulk(self, sender: Principal, order: Order) -> BulkSent:
-        """Queue a command for many modules.
+        """Queue a command for at most `MODULES_AT_ONCE` modules, all or none; more are a job's work.
 
-        Raises OperatorInputError, NotAllowed, RefusedChangeError when no module gets it, EnvironmentFault that says how
-        many got it when the registry failed in between.
+        Raises OperatorInputError, NotAllowed, RefusedChangeError when no module gets it.
         """
         kind = self._bulk_kind(sender, order)
         new = self._new(sender, kind, order.arguments, order.expires_in_s)
-        bulk_id = new_id(new.created_us)
-        new = dataclasses.replace(new, bulk_id=bulk_id)
+        new = dataclasses.replace(new, bulk_id=new_id(new.created_us))
         targets = self._book.targets(_asked(order.selection))
+        if len(targets) > MODULES_AT_ONCE:
+            raise RefusedChangeError(f"for more than {MODULES_AT_ONCE} modules start a job of the kind bulk")
         left_out = _unknown(order.selection, targets)
-        serials: list[str] = []
-
-        def choose(found: Sequence[Target]) -> list[tuple[str, Target]]:
-            chosen = []
-            for target in found:
-                refusal = refusal_of(target, kind, of_many=True)
-                if refusal is None:
-                    chosen.append((new_id(new.created_us), target))
-                else:
-                    left_out.setdefault(refusal, []).append(target.serial)
-            return chosen
-
-        about = {"name": new.name, "arguments": dict(new.arguments), "modules": len(targets)}
-        deed: Deed | None = Deed(sender.name, "command.send_bulk", f"bulk:{bulk_id}", None, about)
-        for begin in range(0, len(targets), MODULES_AT_ONCE):
-            part = [target.serial for target in targets[begin : begin + MODULES_AT_ONCE]]
-            try:
-                queued = self._queue(new, part, choose, deed)
-            except WattdeckError as error:
-                if not serials:
-                    raise
-                raise EnvironmentFault(
-                    f"{error}; {len(serials)} of {len(targets)} commands of bulk {bulk_id} were queued and go on"
-                ) from error
-            deed = None
-            serials += [serial for _id, serial in queued]
-        if not serials:
+        queued = self._queue_bulk(new, [target.serial for target in targets], left_out, of_modules=len(targets))
+        if not queued:
             reasons = "; ".join(f"{len(some)}: {REFUSAL_TEXTS[why]}" for why, some in left_out.items())
             raise RefusedChangeError(f"no module gets the command{': ' if reasons else ''}{reasons}")
-        return BulkSent(bulk_id, self._preview(serials, left_out))
+        assert new.bulk_id is not None
+        return BulkSent(new.bulk_id, self._preview([serial for _id, serial in queued], left_out))
+
+    def chosen(self, selection: Selection) -> list[str]:
+        """The serials of the registered modules of a selection. Raises OperatorInputError."""
+        _check_texts(selection)
+        return [target.serial for target in self._book.targets(_asked(selection))]
+
+    def queue_part(self, new: NewCommand, serials: Sequence[str], *, of_modules: int) -> BulkPart:
+        """Queue a part of a bulk, with its `bulk_id`; whoever has its command from an earlier try keeps that one.
+
+        `of_modules`: how many the whole bulk is for.
+        """
+        assert new.bulk_id is not None
+        selection = _asked(Selection(tuple(serials)))
+        asked = selection.serials or ()
+        before = self._book.of_bulk(new.bulk_id, asked)
+        left_out: dict[Refusal, list[str]] = {}
+        wanted = [serial for serial in asked if serial not in before]
+        found = [target.serial for target in self._book.targets(Selection(tuple(wanted)))] if wanted else []
+        unknown = sorted(set(serials) - set(found) - before.keys())
+        if unknown:
+            left_out[Refusal.UNKNOWN] = unknown
+        queued = self._queue_bulk(new, found, left_out, of_modules=of_modules) if found else []
+        return BulkPart((*before.items(), *((serial, given) for given, serial in queued)), left_out)
 
     def cancel(self, sender: Principal, command_id: str) -> CommandRecord:
         """Take a queued command back. Raises UnknownNameError, RefusedChangeError."""
@@ -208,10 +215,35 @@ class Commands:
         kind = _permitted(sender, order.name)
         if order.selection.serials is None and not sender.may(Scope.FLEET_WRITE):
             raise NotAllowed(f"a command to all modules needs the right {Scope.FLEET_WRITE}; name some by serial")
-        for text in (order.selection.tag, order.selection.city, order.selection.firmware):
-            if text is not None and "\0" in text:
-                raise OperatorInputError("no tag, city or firmware has the character NUL")
+        _check_texts(order.selection)
         return kind
+
+    def _queue_bulk(
+        self, new: NewCommand, serials: Sequence[str], left_out: dict[Refusal, list[str]], *, of_modules: int
+    ) -> list[tuple[str, str]]:
+        """Queue for whom may have it, in one transaction; the others are put into `left_out`."""
+        assert new.bulk_id is not None
+        kind = kind_of(new.name)
+        refused: dict[Refusal, list[str]] = {}
+
+        def choose(found: Sequence[Target]) -> list[tuple[str, Target]]:
+            chosen = []
+            for target in found:
+                refusal = refusal_of(target, kind, of_many=True)
+                if refusal is None:
+                    chosen.append((new_id(new.created_us), target))
+                else:
+                    refused.setdefault(refusal, []).append(target.serial)
+            return chosen
+
+        deed = None
+        if not self._book.of_bulk(new.bulk_id):
+            about = {"name": new.name, "arguments": dict(new.arguments), "modules": of_modules}
+            deed = Deed(new.sent_by, "command.send_bulk", f"bulk:{new.bulk_id}", None, about)
+        queued = self._queue(new, serials, choose, deed)
+        for refusal, some in refused.items():
+            left_out.setdefault(refusal, []).extend(some)
+        return queued
 
     def _new(
         self, sender: Principal, kind: CommandKind, arguments: Mapping[str, Value], expires_in_s: int
@@ -256,6 +288,12 @@ def _asked(selection: Selection) -> Selection:
     if selection.serials is None:
         return selection
     return dataclasses.replace(selection, serials=tuple(sorted({one for one in selection.serials if is_serial(one)})))
+
+
+def _check_texts(selection: Selection) -> None:
+    for text in (selection.tag, selection.city, selection.firmware):
+        if text is not None and "\0" in text:
+            raise OperatorInputError("no tag, city or firmware has the character NUL")
 
 
 def _unknown(selection: Selection, targets: Sequence[Target]) -> dict[Refusal, list[str]]:

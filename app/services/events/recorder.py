@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from app.domain.events import Event, EventKind, EventSink
 from app.protocol.messages import Log, Message, State
 from app.protocol.topics import Kind, is_serial
 from app.sources.sessions import serial_of
-from app.stores.registry.records import Change, PairingChanged
+from app.stores.registry.records import GIVEN, Change, CredentialsChanged, PairingChanged
 from broker.engine import ClientInfo
 
 # A module in a loop of errors must not push everybody else's events out of the queue.
@@ -21,6 +22,10 @@ MOST_LINES_PER_SECOND = 200
 _OLDEST_LINE_US = 31 * 86_400_000_000
 _NEWEST_LINE_US = 300_000_000
 _ALIAS_HEX = 10
+# A fleet that comes for the first time connects before it is registered; above, the oldest are nobody's.
+MOST_STRANGERS = 50_000
+MOST_OF_A_STRANGER = 8
+_STRANGERS_AT_ONCE = 1000
 
 
 class _Birth(NamedTuple):
@@ -57,6 +62,8 @@ class EventRecorder:
         self._alias_key = alias_key
         self._is_known = is_known
         self._now_us = now_us
+        # What clients of modules did that are not registered, or only just: until `adopted`, the newest of them.
+        self._strangers: collections.OrderedDict[str, list[Event]] = collections.OrderedDict()
         self._births = {serial: _birth_of(details) for serial, details in born.items()}
         self._aliases: dict[str, str] = {}
         self._lines: collections.Counter[str] = collections.Counter()
@@ -65,16 +72,17 @@ class EventRecorder:
 
     def connected(self, client: ClientInfo) -> None:
         """A client was accepted."""
-        serial = self._module(client)
-        if serial is not None:
-            details = {"address": client.address, "client_id": client.client_id}
-            self._sink.note(Event(serial, self._now_us(), EventKind.CONNECTED, details))
+        details = {"address": client.address, "client_id": client.client_id}
+        self._note_of(client, EventKind.CONNECTED, details)
 
     def disconnected(self, client: ClientInfo, cause: str) -> None:
         """A client's connection ended."""
-        serial = self._module(client)
-        if serial is not None:
-            self._sink.note(Event(serial, self._now_us(), EventKind.DISCONNECTED, {"cause": cause}))
+        self._note_of(client, EventKind.DISCONNECTED, {"cause": cause})
+
+    def adopted(self) -> None:
+        """Modules may have been registered: note what they did before, on the running loop."""
+        if self._strangers:
+            self._note_strangers(list(self._strangers))
 
     def on_message(self, serial: str, _slot: int, kind: Kind, message: Message, arrival_us: int) -> None:
         """A message of a module that is no reading."""
@@ -91,11 +99,38 @@ class EventRecorder:
             if change.site_id is not None:
                 details["site_id"] = change.site_id
             self._sink.note(Event(change.serial, change.at_us, change.kind, details))
+        elif isinstance(change, CredentialsChanged) and change.by is not None:
+            for username in change.usernames:
+                # Its module may not be known here yet; other names than modules' are never given one.
+                if change.by == GIVEN or self._is_known(username):
+                    self.credential_changed(username, change.by)
 
-    def _module(self, client: ClientInfo) -> str | None:
+    def credential_changed(self, serial: str, by: str) -> None:
+        """A module's credential was changed, by this process or another. Any thread may call."""
+        self._sink.note(Event(serial, self._now_us(), EventKind.CREDENTIAL, {"by": by}))
+
+    def _note_of(self, client: ClientInfo, kind: EventKind, details: Mapping[str, Any]) -> None:
         serial = serial_of(client)
         # Where anonymous clients are let in, a client may be called anything.
-        return serial if serial is not None and self._is_known(serial) and is_serial(serial) else None
+        if serial is None or not is_serial(serial):
+            return
+        event = Event(serial, self._now_us(), kind, details)
+        if self._is_known(serial):
+            self._sink.note(event)
+            return
+        waiting = self._strangers.setdefault(serial, [])
+        if len(waiting) < MOST_OF_A_STRANGER:
+            waiting.append(event)
+        if len(self._strangers) > MOST_STRANGERS:
+            self._strangers.popitem(last=False)
+
+    def _note_strangers(self, serials: Sequence[str]) -> None:
+        for serial in serials[:_STRANGERS_AT_ONCE]:
+            if self._is_known(serial):
+                for event in self._strangers.pop(serial, ()):
+                    self._sink.note(event)
+        if len(serials) > _STRANGERS_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._note_strangers, serials[_STRANGERS_AT_ONCE:])
 
     def _on_birth(self, serial: str, state: State, arrival_us: int) -> None:
         birth = _Birth(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.domain.errors import WattdeckError
+from app.domain.errors import EnvironmentFault, WattdeckError
 from app.domain.listing import Listing
 from app.ingest.live import LiveState
 from app.services.fleet.columns import chosen
@@ -68,8 +68,18 @@ class _Changed:
     everything: bool = False
 
 
+class FleetNotReadYet(EnvironmentFault):
+    """The hub has only just started."""
+
+    def __init__(self) -> None:
+        super().__init__("the hub has just started and still reads the fleet; try again in a few seconds")
+
+
 class Fleet:
-    """`state` is exchanged as a whole; any thread may read it. Answers lag behind the registry by a moment."""
+    """`state` is exchanged as a whole; any thread may read it. Answers lag behind the registry by a moment.
+
+    Before the fleet was read for the first time whoever asks is told so: every question raises FleetNotReadYet.
+    """
 
     def __init__(
         self,
@@ -90,11 +100,20 @@ class Fleet:
         self.gaps = UsualGaps(live)
         self._builder = FleetTableBuilder(find_slot)
         self._texts = SearchTexts()
-        self.state = self._publish()
+        self._state: FleetState | None = None
+        # Set on the loop, once the fleet was read.
+        self.loaded = asyncio.Event()
         self._lock = threading.Lock()
         self._changed = _Changed()
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def state(self) -> FleetState:
+        """The state of now."""
+        if self._state is None:
+            raise FleetNotReadYet
+        return self._state
 
     @property
     def table(self) -> FleetTable:
@@ -102,7 +121,7 @@ class Fleet:
         return self.state.table
 
     def follow(self, subscribe: Callable[[Callable[[Change], None]], None]) -> None:
-        """From now on take over each change of the registry; call it on the loop, before `load`."""
+        """From now on take over each change of the registry; call it on the loop, before anything is read."""
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         subscribe(self._on_change)
@@ -112,7 +131,7 @@ class Fleet:
         self._take(_Changed(everything=True))
 
     def reload(self) -> None:
-        """Read everything anew: another process has changed the registry. On the loop."""
+        """Have everything read (anew: another process has changed the registry). On the loop."""
         with self._lock:
             self._changed.everything = True
         self.ask()
@@ -145,6 +164,8 @@ class Fleet:
                 await asyncio.sleep(RETRY_S)
                 continue
             failed = False
+            if self._state is not None:
+                self.loaded.set()
             await asyncio.sleep(self._rebuild_each_s)
 
     async def watch_gaps(self) -> None:
@@ -191,25 +212,33 @@ class Fleet:
             self._loop.call_soon_threadsafe(self.ask)
 
     def _take(self, changed: _Changed) -> None:
-        builder, texts = self._builder, self._texts
-        serials: Sequence[str] = sorted(changed.serials)
-        sites: Sequence[int] = sorted(changed.sites)
-        if changed.everything:
-            # Anew, and beside the old ones: a reading that fails half way leaves those as they are.
-            builder, texts = FleetTableBuilder(self._find_slot), SearchTexts()
-            serials, sites = self._rows.serials(), self._rows.site_ids()
+        if changed.everything or self._state is None:
+            self._take_all()
+            return
+        serials, sites = sorted(changed.serials), sorted(changed.sites)
         for begin in range(0, len(serials), _AT_ONCE):
             modules = self._rows.modules(serials[begin : begin + _AT_ONCE])
-            texts.put_modules(modules, builder.put(modules))
+            self._texts.put_modules(modules, self._builder.put(modules))
             time.sleep(_PAUSE_S)
         for begin in range(0, len(sites), _AT_ONCE):
             wanted = sites[begin : begin + _AT_ONCE]
             found = self._rows.sites(wanted)
-            texts.drop_sites(set(wanted) - {site.id for site in found})
-            texts.put_sites(found)
+            self._texts.drop_sites(set(wanted) - {site.id for site in found})
+            self._texts.put_sites(found)
+            time.sleep(_PAUSE_S)
+        self._state = self._publish()
+
+    def _take_all(self) -> None:
+        # Anew, and beside the old ones: a reading that fails half way leaves those as they are.
+        builder, texts = FleetTableBuilder(self._find_slot), SearchTexts()
+        for modules in self._rows.all_modules(_AT_ONCE):
+            texts.put_modules(modules, builder.put(modules))
+            time.sleep(_PAUSE_S)
+        for sites in self._rows.all_sites(_AT_ONCE):
+            texts.put_sites(sites)
             time.sleep(_PAUSE_S)
         self._builder, self._texts = builder, texts
-        self.state = self._publish()
+        self._state = self._publish()
 
     def _publish(self) -> FleetState:
         table = self._builder.table()

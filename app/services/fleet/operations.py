@@ -1,4 +1,4 @@
-"""What people do to modules and their pairings: the registry's parts, and an event for each module's time line."""
+"""What people do to modules and their pairings: the registry's parts, and an event for each change of a pairing."""
 
 from __future__ import annotations
 
@@ -54,9 +54,7 @@ class FleetOperations:
 
     def rekey(self, actor: str, serial: str) -> Provisioned:
         """A new secret, told this once. Raises RefusedChangeError."""
-        given = self._edits.rekey(actor, _checked(serial))
-        self._note([serial], EventKind.CREDENTIAL, {"by": "re-keyed"})
-        return given
+        return self._edits.rekey(actor, _checked(serial))
 
     def block(self, actor: str, serial: str) -> ModuleFile:
         """Refuse a module and end its session; one that is blocked stays so. Raises RefusedChangeError."""
@@ -70,12 +68,11 @@ class FleetOperations:
         """Whom a bulk action would change."""
         return self._edits.plan(serials, action, tag)
 
-    def act(self, actor: str, serials: Sequence[str], action: BulkAction, tag: str | None) -> Outcome:
-        """Do something to many modules."""
-        outcome = self._edits.act(actor, serials, action, tag)
-        if action in _CREDENTIAL_EVENTS:
-            self._note(outcome.affected, EventKind.CREDENTIAL, {"by": _CREDENTIAL_EVENTS[action]})
-        return outcome
+    def act(
+        self, actor: str, serials: Sequence[str], action: BulkAction, tag: str | None, *, job_id: str | None = None
+    ) -> Outcome:
+        """Do something to many modules, all in one transaction; `job_id` is the job that they are a part of."""
+        return self._edits.act(actor, serials, action, tag, job_id=job_id)
 
     # New modules
 
@@ -173,9 +170,6 @@ class FleetOperations:
         at_us = self._now_us() if at_us is None else at_us
         for serial in serials:
             self._events.note(Event(serial, at_us, kind, details))
-
-
-_CREDENTIAL_EVENTS = {BulkAction.BLOCK: "blocked", BulkAction.UNBLOCK: "unblocked"}
 
 
 def _checked(serial: str) -> str:

@@ -40,6 +40,7 @@ class JobContext:
         parameters: Mapping[str, Any],
         saved: Any,
         *,
+        message: str = "",
         folder: Path,
         save: Save,
         stopping: threading.Event,
@@ -51,6 +52,8 @@ class JobContext:
         self.parameters = parameters
         # What `step_done` was given last before a restart; None at first. Look after `result` was called.
         self.cursor: Any = None if saved is None else saved["at"]
+        # What it said last.
+        self.message = message
         self.file: ResultFile | None = None
         self._result_bytes = 0 if saved is None else int(saved["bytes"])
         self._folder = folder
@@ -107,6 +110,7 @@ class JobContext:
         `durably`: do not return before the registry has it, for a step whose successor can not be done without.
         """
         self._failpoints.passing(FailPoint.JOB_STEP)
+        self.message = message
         now_s = self._monotonic_s()
         self.progress = (done, total)
         if durably or now_s - self._saved_at_s >= SAVE_EACH_S or self._stopping.is_set():

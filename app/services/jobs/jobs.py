@@ -88,6 +88,7 @@ class Jobs:
             raise OperatorInputError(f"there is no kind of job {kind[:40]!r}; kinds: {', '.join(self._runner.kinds)}")
         _check_rights(principal, found.scopes)
         definite = found.prepare(parameters)
+        _check_rights(principal, found.scopes_for(definite))
         return Prepared(found, definite, found.subjects(definite))
 
     def start(self, principal: Principal, prepared: Prepared) -> JobRecord:
@@ -125,11 +126,15 @@ class Jobs:
         job = self.get(principal, job_id)
         kind = self._runner.kinds.get(job.kind)
         if kind is not None:
-            _check_rights(principal, kind.scopes)
+            _check_rights(principal, kind.scopes_for(job.parameters))
+            if kind.is_secret(job.parameters) and job.owner != principal.name:
+                raise NotAllowed(f"the secrets in this result are told to {job.owner} alone")
         expired = job.result_expires_us is not None and job.result_expires_us <= self._now_us()
         # A kind of another version of this program: whom it concerned is not known, so nobody may have it.
         if job.result_file is None or expired or kind is None:
             raise NoResult(job)
+        if kind.is_secret(job.parameters):
+            self._table.note_secrets_told(job_id, principal.name)
         return Result(self._folder / job.result_file, job, kind.subjects(job.parameters), kind.personal)
 
     def remove_result(self, principal: Principal, job_id: str) -> None:

@@ -20,11 +20,14 @@ class JobKind(abc.ABC):
 
     `scopes`: the rights somebody needs beside `jobs` to start one and to have its result. `personal`: the attributes
     of its `subjects` that the work or its result shows; with any, a purpose is stated and the access log notes both.
+    `keeps_part`: what was done stays when the job is cancelled or fails, and with it the file that tells of it; `run`
+    is called even when it was cancelled before, so it looks (`context.check`) after it has opened its file.
     """
 
     name: ClassVar[str]
     scopes: ClassVar[frozenset[Scope]] = frozenset()
     personal: ClassVar[tuple[str, ...]] = ()
+    keeps_part: ClassVar[bool] = False
 
     @abc.abstractmethod
     def prepare(self, parameters: Parameters) -> Parameters:
@@ -51,6 +54,16 @@ class JobKind(abc.ABC):
         """Whom the prepared parameters concern, as kind:name."""
         del parameters
         return ()
+
+    def scopes_for(self, parameters: Parameters) -> frozenset[Scope]:
+        """The rights that these prepared parameters need."""
+        del parameters
+        return self.scopes
+
+    def is_secret(self, parameters: Parameters) -> bool:
+        """Whether the result holds what is told to nobody but who started the job, and not for longer than a day."""
+        del parameters
+        return False
 
     def shown(self, parameters: Parameters) -> Parameters:
         """What is told of the prepared parameters, short enough for a list."""

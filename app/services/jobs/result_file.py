@@ -33,7 +33,7 @@ class ResultFile:
         if self._path.exists() and self._part == self._made:
             # Named just before a crash, and not told to anybody yet.
             self._path.replace(self._part)
-        self._file = FileIO(self._part, "r+" if self._part.exists() else "w+")
+        self._file = FileIO(self._part, "r+" if self._part.exists() else "w+", opener=_for_us_alone)
         found = self._file.seek(0, os.SEEK_END)
         self.length = length if found >= length else 0
         self._file.truncate(self.length)
@@ -83,3 +83,7 @@ class ResultFile:
         self.close()
         for path in (self._spool, self._made, self._path):
             path.unlink(missing_ok=True)
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 AT_ONCE = 2
 # A step lasts a second or so; what does not end by then is done anew at the next start.
 STOP_S = 10.0
+# What is told this once, in a file for who asked for it.
+MOST_SECRET_DAYS = 1
 # The outcome of a job is written again and again while the registry can not be.
 _RETRY_S = 1.0
 
@@ -116,6 +118,7 @@ class JobRunner:
             job.owner,
             job.parameters,
             job.cursor,
+            message=job.message,
             folder=self._folder,
             save=lambda *progress: self._save(job.id, *progress),
             stopping=self._stopping,
@@ -143,7 +146,8 @@ class JobRunner:
             kind = self._kinds.get(job.kind)
             if kind is not None and not kind.may_cancel(context.cursor):
                 context.no_return()
-            context.check()
+            if kind is None or not kind.keeps_part:
+                context.check()
             if kind is None:
                 self._fail(job, context, f"this hub knows no jobs of the kind {job.kind}")
                 return
@@ -154,9 +158,8 @@ class JobRunner:
             self._close(context)
             self._until_done(lambda: self._table.put_back(job.id))
         except JobCancelled:
-            self._discard(context)
             self.counts["cancelled"] += 1
-            self._until_done(lambda: self._table.finish(job.id, JobState.CANCELLED, "", progress=context.progress))
+            self._end_early(job, context, JobState.CANCELLED, "")
         except (WattdeckError, OSError) as error:
             log.warning("job %s (%s) failed: %s", job.id, job.kind, error)
             sentence = error.text() if isinstance(error, WattdeckError) else f"the disk failed: {error.strerror}"
@@ -166,19 +169,35 @@ class JobRunner:
             self._fail(job, context, "a fault of ours; the hub's log says more")
         else:
             self.counts["done"] += 1
-            self._until_done(lambda: self._finish(job, context, message))
+            self._until_done(lambda: self._end(job, context, JobState.DONE, message))
 
-    def _finish(self, job: JobRecord, context: JobContext, message: str) -> None:
+    def _end(self, job: JobRecord, context: JobContext, state: JobState, message: str) -> None:
+        kind = self._kinds.get(job.kind)
         result = None if context.file is None else context.file.name
-        expires_us = None if result is None else self._now_us() + self._result_days() * DAY_US
-        self._table.finish(
-            job.id, JobState.DONE, message, progress=context.progress, result=result, expires_us=expires_us
-        )
+        days = self._result_days()
+        if kind is not None and kind.is_secret(job.parameters):
+            days = min(days, MOST_SECRET_DAYS)
+        expires_us = None if result is None else self._now_us() + days * DAY_US
+        self._table.finish(job.id, state, message, progress=context.progress, result=result, expires_us=expires_us)
 
     def _fail(self, job: JobRecord, context: JobContext, sentence: str) -> None:
-        self._discard(context)
         self.counts["failed"] += 1
-        self._until_done(lambda: self._table.finish(job.id, JobState.FAILED, sentence))
+        self._end_early(job, context, JobState.FAILED, sentence)
+
+    def _end_early(self, job: JobRecord, context: JobContext, state: JobState, sentence: str) -> None:
+        """Cancelled or failed: what a job of a kind that keeps its part has done is told, of others nothing is left."""
+        kind = self._kinds.get(job.kind)
+        if kind is not None and kind.keeps_part and context.file is not None:
+            try:
+                context.file.finish()
+            except OSError as error:
+                log.warning("job %s: the file of what it did can not be kept: %s", job.id, error)
+            else:
+                told = "; ".join(part for part in (sentence, context.message) if part)
+                self._until_done(lambda: self._end(job, context, state, told))
+                return
+        self._discard(context)
+        self._until_done(lambda: self._table.finish(job.id, state, sentence, progress=context.progress))
 
     def _save(self, job_id: str, cursor: Any, done: int, total: int | None, message: str) -> bool:
         try:

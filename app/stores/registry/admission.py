@@ -14,7 +14,7 @@ from app.stores.registry.actions import Deed, record_many
 from app.stores.registry.chunks import chunks
 from app.stores.registry.models import Module, ModuleTag, Site, table
 from app.stores.registry.provisioning import Template
-from app.stores.registry.records import CredentialsChanged, ModulesChanged, NewSite, Provisioned, SitesChanged
+from app.stores.registry.records import GIVEN, CredentialsChanged, ModulesChanged, NewSite, Provisioned, SitesChanged
 from app.stores.registry.registry import Registry, wall_clock_us
 
 
@@ -97,7 +97,7 @@ class Admission:
             record_many(connection, deeds, now_us)
         self._registry.tell(SitesChanged(tuple(numbers)))
         self._registry.tell(ModulesChanged(tuple(serials)))
-        self._registry.tell(CredentialsChanged(tuple(serials)))
+        self._registry.tell(CredentialsChanged(tuple(serials), GIVEN))
         return Admitted(tuple(given), tuple(numbers))
 
     def _register(

@@ -47,7 +47,12 @@ _OPEN = [state.value for state in OPEN_STATES]
 _ANSWER = (
     sa.update(table(Command))
     .where(table(Command).c.id == sa.bindparam("of"))
-    .values({name: sa.bindparam(f"new_{name}") for name in ("state", "done_us", "result")})
+    .values({name: sa.bindparam(f"new_{name}") for name in ("state", "sent_us", "done_us", "result")})
+)
+_TAKEN = (
+    sa.update(table(Command))
+    .where(table(Command).c.id == sa.bindparam("of"), table(Command).c.sent_us.is_(None))
+    .values(sent_us=sa.bindparam("at_us"))
 )
 
 
@@ -146,9 +151,16 @@ class CommandBook:
                 connection.execute(
                     sa.insert(Command), [{"id": given, "module_id": target.id, **shared} for given, target in chosen]
                 )
-            if deed is not None:
-                record(connection, deed, command.created_us)
+                if deed is not None:
+                    record(connection, deed, command.created_us)
         return [(given, target.serial) for given, target in chosen]
+
+    def of_bulk(self, bulk_id: str, serials: Sequence[str] | None = None) -> dict[str, str]:
+        """The ids of a bulk's commands by serial, of some modules; without, one at most, which shows if there are."""
+        query = sa.select(Module.serial, Command.id).join(Module).where(Command.bulk_id == bulk_id)
+        query = query.limit(1) if serials is None else query.where(Module.serial.in_(serials))
+        with self._registry.reading() as connection:
+            return dict(connection.execute(query).tuples().all())
 
     def command(self, command_id: str) -> CommandRecord | None:
         """One command, or None."""
@@ -178,7 +190,7 @@ class CommandBook:
 
     def take(self, serials: Sequence[str], now_us: int) -> tuple[list[CommandRecord], list[CommandRecord]]:
         """The open commands of modules that listen, in the order they were queued: those that are sent from now on, and
-        those that were sent before. What is over is left to `expire`.
+        those that were sent before. What is over is left to `expire`. `sent_us` is set when a module took its command.
         """
         open_now = _commands().where(Module.serial.in_(serials), Command.state.in_(_OPEN), Command.expires_us > now_us)
         open_now = open_now.order_by(Command.created_us, Command.id)
@@ -190,8 +202,15 @@ class CommandBook:
             found = [_record(row) for row in connection.execute(open_now)]
             fresh = [command for command in found if command.state is CommandState.QUEUED]
             for part in chunks([command.id for command in fresh]):
-                _move(connection, part, CommandState.SENT, sent_us=now_us)
+                _move(connection, part, CommandState.SENT)
         return fresh, [command for command in found if command.state is CommandState.SENT]
+
+    def note_taken(self, taken_us: Mapping[str, int]) -> None:
+        """Write when modules took their commands, by id; those that were answered meanwhile say it already."""
+        rows = [{"of": command_id, "at_us": at_us} for command_id, at_us in taken_us.items()]
+        with self._registry.writing() as connection:
+            if rows:
+                connection.execute(_TAKEN, rows)
 
     def answer(self, answers: Sequence[Answered]) -> tuple[list[Changed], dict[str, int]]:
         """Write what modules answered, in order; the changes of state, and how many were what else.
@@ -285,13 +304,16 @@ def _after(before: CommandRecord, answer: Answered) -> CommandRecord | None:
     if not (is_its_result or may_become(before.state, answer.state)):
         return None
     done_us = answer.at_us if answer.is_final else None
-    return dataclasses.replace(before, state=answer.state, done_us=done_us, result=answer.result)
+    # Who answers has taken it.
+    sent_us = answer.at_us if before.sent_us is None else before.sent_us
+    return dataclasses.replace(before, state=answer.state, sent_us=sent_us, done_us=done_us, result=answer.result)
 
 
 def _written(command: CommandRecord) -> dict[str, Any]:
     return {
         "of": command.id,
         "new_state": command.state.value,
+        "new_sent_us": command.sent_us,
         "new_done_us": command.done_us,
         "new_result": _json(command.result or {}),
     }

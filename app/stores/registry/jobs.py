@@ -155,13 +155,16 @@ class JobTable:
             _change(connection, job_id, state, values)
 
     def ask_cancel(self, job_id: str, actor: str) -> JobRecord:
-        """One that waits is cancelled; one that runs is told so. Raises UnknownNameError, RefusedChangeError."""
+        """One that was not begun is cancelled; one that was is told so, when it goes on.
+
+        Raises UnknownNameError, RefusedChangeError.
+        """
         now_us = self._now_us()
         with self._registry.writing() as connection:
             job = _one(connection, job_id)
             if job.state.ended:
                 raise RefusedChangeError(f"this job is {job.state} already")
-            if job.state is JobState.QUEUED:
+            if job.state is JobState.QUEUED and job.started_us is None:
                 values = {"finished_us": now_us, "cancel_asked": True, "cursor": None, "message": ""}
                 _change(connection, job_id, JobState.CANCELLED, values)
             else:
@@ -177,6 +180,11 @@ class JobTable:
             connection.execute(sa.update(Job).where(Job.id == job_id).values(result_file=None))
             if actor is not None and job.result_file is not None:
                 record(connection, Deed(actor, "job.remove_result", f"job:{job_id}"), now_us)
+
+    def note_secrets_told(self, job_id: str, actor: str) -> None:
+        """Somebody fetches a result that holds secrets."""
+        with self._registry.writing() as connection:
+            record(connection, Deed(actor, "job.fetch_secrets", f"job:{job_id}"), self._now_us())
 
     def expired(self, most: int) -> list[JobRecord]:
         """Jobs whose result has been kept long enough."""

@@ -15,7 +15,7 @@ from app.domain.errors import OperatorInputError, VersionConflict
 from app.stores.registry.actions import Deed, record, record_many
 from app.stores.registry.chunks import chunks
 from app.stores.registry.faults import RefusedChangeError, UnknownNameError
-from app.stores.registry.models import Channel, Credential, Module, ModuleTag, Pairing, Site, table
+from app.stores.registry.models import Action, Channel, Credential, Module, ModuleTag, Pairing, Site, table
 from app.stores.registry.records import CredentialsChanged, ModulesChanged, Provisioned
 from app.stores.registry.registry import Registry, wall_clock_us
 
@@ -30,14 +30,28 @@ class BulkAction(enum.StrEnum):
     UNBLOCK = "unblock"
     TAG = "tag"
     UNTAG = "untag"
+    # Only as a job, whose file tells the secrets.
+    REKEY = "rekey"
+
+
+# What changes a credential, and what its event says of it.
+CREDENTIAL_WORDS: Mapping[BulkAction, str] = {
+    BulkAction.BLOCK: "blocked",
+    BulkAction.UNBLOCK: "unblocked",
+    BulkAction.REKEY: "re-keyed",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whom a bulk action changes (or has changed), and who is left out with the reason; both in the order asked."""
+    """Whom a bulk action changes (or has changed), and who is left out with the reason; both in the order asked.
+
+    `secrets` are those it gave, by serial.
+    """
 
     affected: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...]
+    secrets: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,47 +139,59 @@ class ModuleEdits:
 
         Raises UnknownNameError, RefusedChangeError for what has no credential by nature.
         """
-        secret = new_secret()
         with self._registry.writing() as connection:
             module = _row(connection, serial)
             if module.kind != CredentialKind.MODULE.value:
                 raise RefusedChangeError(f"{serial} is a {module.kind}: it has no credential of its own")
-            credential = sa.and_(Credential.module_id == module.id, Credential.kind == CredentialKind.MODULE.value)
-            values = {"secret_sha256": hash_secret(secret)}
             now_us = self._now_us()
-            if connection.execute(sa.update(Credential).where(credential).values(values)).rowcount == 0:
-                connection.execute(
-                    sa.insert(Credential).values(
-                        username=serial,
-                        kind=CredentialKind.MODULE.value,
-                        module_id=module.id,
-                        created_us=now_us,
-                        **values,
-                    )
-                )
+            secrets = _rekey(connection, {serial: module.id}, now_us)
             record(connection, Deed(actor, "module.rekey", _subject(serial)), now_us)
-        self._registry.tell(CredentialsChanged((serial,)))
-        return Provisioned(serial, serial, secret)
+        self._registry.tell(CredentialsChanged((serial,), CREDENTIAL_WORDS[BulkAction.REKEY]))
+        return Provisioned(serial, serial, secrets[serial])
 
     def plan(self, serials: Sequence[str], action: BulkAction, tag: str | None = None) -> Outcome:
         """Whom an action would change, and who would be left out and why."""
         with self._registry.reading() as connection:
             return _plan(connection, serials, action, tag)[0]
 
-    def act(self, actor: str, serials: Sequence[str], action: BulkAction, tag: str | None = None) -> Outcome:
-        """Do it to whom it can be done to, in one transaction with a deed for each."""
+    def act(
+        self,
+        actor: str,
+        serials: Sequence[str],
+        action: BulkAction,
+        tag: str | None = None,
+        *,
+        job_id: str | None = None,
+    ) -> Outcome:
+        """Do it to whom it can be done to, in one transaction with a deed for each.
+
+        Of a job, whom it has changed before a crash stays changed and counts as affected: its deeds tell. Those are
+        given new secrets again, since nobody has those of the first time.
+        """
         with self._registry.writing() as connection:
-            outcome, ids = _plan(connection, serials, action, tag)
+            done = set() if job_id is None else _done_by(connection, job_id, serials, action)
+            again = done if action is BulkAction.REKEY else set()
+            outcome, ids = _plan(connection, [one for one in serials if one in again or one not in done], action, tag)
             now_us = self._now_us()
-            for part in chunks(ids):
-                _act(connection, part, action, tag, now_us)
-            facts = {"tag": tag} if tag is not None else None
-            deeds = [Deed(actor, f"module.{action}", _subject(serial), None, facts) for serial in outcome.affected]
+            secrets: dict[str, str] = {}
+            if action is BulkAction.REKEY:
+                secrets = _rekey(connection, dict(zip(outcome.affected, ids, strict=True)), now_us)
+            else:
+                for part in chunks(ids):
+                    _act(connection, part, action, tag, now_us)
+            facts = {name: fact for name, fact in (("tag", tag), ("job", job_id)) if fact is not None} or None
+            fresh = [serial for serial in outcome.affected if serial not in done]
+            deeds = [Deed(actor, f"module.{action}", _subject(serial), None, facts) for serial in fresh]
             record_many(connection, deeds, now_us)
         if outcome.affected:
-            credentials = action in {BulkAction.BLOCK, BulkAction.UNBLOCK}
-            self._registry.tell((CredentialsChanged if credentials else ModulesChanged)(outcome.affected))
-        return outcome
+            word = CREDENTIAL_WORDS.get(action)
+            self._registry.tell(
+                ModulesChanged(outcome.affected) if word is None else CredentialsChanged(outcome.affected, word)
+            )
+        if not done:
+            return dataclasses.replace(outcome, secrets=secrets)
+        changed = done.union(outcome.affected)
+        return Outcome(tuple(one for one in dict.fromkeys(serials) if one in changed), outcome.left_out, secrets)
 
 
 def _plan(
@@ -175,7 +201,7 @@ def _plan(
     tags: dict[int, list[str]] = {}
     for part in chunks(list(dict.fromkeys(serials))):
         query = (
-            sa.select(Module.id, Module.serial, Credential.id.label("credential"), Credential.blocked_us)
+            sa.select(Module.id, Module.serial, Module.kind, Credential.id.label("credential"), Credential.blocked_us)
             .join(Credential, Credential.module_id == Module.id, isouter=True)
             .where(Module.serial.in_(part))
         )
@@ -210,6 +236,8 @@ def _reason(row: Any, tags: Sequence[str], action: BulkAction, tag: str | None) 
             if (row.blocked_us is not None) == (action is BulkAction.BLOCK):
                 return "is blocked" if action is BulkAction.BLOCK else "is not blocked"
             return None
+        case BulkAction.REKEY:
+            return None if row.kind == CredentialKind.MODULE.value else "has no credential of its own"
 
 
 def _act(connection: Connection, ids: Sequence[int], action: BulkAction, tag: str | None, now_us: int) -> None:
@@ -225,6 +253,56 @@ def _act(connection: Connection, ids: Sequence[int], action: BulkAction, tag: st
     if tag is not None:
         raised = {"version": Module.version + 1}
         connection.execute(sa.update(Module).where(Module.id.in_(ids)).values(raised))
+
+
+def _rekey(connection: Connection, modules: Mapping[str, int], now_us: int) -> dict[str, str]:
+    """New secrets for modules by serial and row; those that had no credential get one."""
+    secrets = {serial: new_secret() for serial in modules}
+    credentials = table(Credential)
+    held: set[int] = set()
+    for part in chunks(list(modules.values())):
+        query = sa.select(Credential.module_id).where(
+            Credential.module_id.in_(part), Credential.kind == CredentialKind.MODULE.value
+        )
+        held.update(number for number in connection.execute(query).scalars() if number is not None)
+    renewed = [
+        {"of_module": number, "new_hash": hash_secret(secrets[serial])}
+        for serial, number in modules.items()
+        if number in held
+    ]
+    if renewed:
+        of_module = credentials.c.module_id == sa.bindparam("of_module")
+        is_module = credentials.c.kind == CredentialKind.MODULE.value
+        statement = sa.update(credentials).where(of_module, is_module).values(secret_sha256=sa.bindparam("new_hash"))
+        connection.execute(statement, renewed)
+    given = [
+        {
+            "username": serial,
+            "kind": CredentialKind.MODULE.value,
+            "module_id": number,
+            "created_us": now_us,
+            "secret_sha256": hash_secret(secrets[serial]),
+        }
+        for serial, number in modules.items()
+        if number not in held
+    ]
+    if given:
+        connection.execute(sa.insert(credentials), given)
+    return secrets
+
+
+def _done_by(connection: Connection, job_id: str, serials: Sequence[str], action: BulkAction) -> set[str]:
+    """Those of some modules that a job has changed."""
+    actions = table(Action)
+    found: set[str] = set()
+    for part in chunks([_subject(serial) for serial in serials]):
+        query = sa.select(actions.c.subject).where(
+            actions.c.subject.in_(part),
+            actions.c.what == f"module.{action}",
+            actions.c.after.contains(f'"job":"{job_id}"', autoescape=True),
+        )
+        found.update(subject.partition(":")[2] for subject in connection.execute(query).scalars())
+    return found
 
 
 def _row(connection: Connection, serial: str) -> Any:

@@ -160,11 +160,16 @@ class PairedAs:
     holder: str | None = None
 
 
+# A module's first credential.
+GIVEN = "given"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CredentialsChanged:
-    """These user names were added, changed, blocked or removed."""
+    """These user names were added, changed, blocked or removed; `by` is the word of the event, where it is known."""
 
     usernames: tuple[str, ...]
+    by: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from app.stores.registry.migrating import bring_up_to_date, check_up_to_date
 from app.stores.registry.opening import BUSY_TIMEOUT_MS, CLEARING_TIMEOUT_MS, Location, connect, locate
 from app.stores.registry.provisioning import Template
 from app.stores.registry.records import (
+    GIVEN,
     Change,
     Collection,
     CredentialRecord,
@@ -147,7 +148,7 @@ class Registry:
             provisioning.register(connection, serials, template or Template(), now_us, self._draw_keys)
             given = provisioning.give_credentials(connection, serials, now_us)
         self._tell(ModulesChanged(tuple(serials)))
-        self._tell(CredentialsChanged(tuple(serials)))
+        self._tell(CredentialsChanged(tuple(serials), GIVEN))
         return given
 
     def provision(self, serial: str, template: Template | None = None) -> Provisioned:
@@ -171,7 +172,7 @@ class Registry:
         """Give modules that were registered without one a credential. Raises NameTakenError, UnknownNameError."""
         with self._writing() as connection:
             given = provisioning.give_credentials(connection, serials, self._now_us())
-        self._tell(CredentialsChanged(tuple(serials)))
+        self._tell(CredentialsChanged(tuple(serials), GIVEN))
         return given
 
     def module(self, serial: str) -> ModuleRecord | None:
@@ -247,26 +248,26 @@ class Registry:
         """A new secret for a credential, told this once; the old one ends. Raises UnknownNameError."""
         with self._writing() as connection:
             secret = accounts.rotate(connection, username)
-        self._tell(CredentialsChanged((username,)))
+        self._tell(CredentialsChanged((username,), "re-keyed"))
         return secret
 
     def block(self, username: str) -> None:
         """Refuse a credential from now on. Raises UnknownNameError."""
         with self._writing() as connection:
             accounts.set_blocked(connection, username, self._now_us())
-        self._tell(CredentialsChanged((username,)))
+        self._tell(CredentialsChanged((username,), "blocked"))
 
     def unblock(self, username: str) -> None:
         """Accept a blocked credential again. Raises UnknownNameError."""
         with self._writing() as connection:
             accounts.set_blocked(connection, username, None)
-        self._tell(CredentialsChanged((username,)))
+        self._tell(CredentialsChanged((username,), "unblocked"))
 
     def remove_credential(self, username: str) -> None:
         """Remove a credential. Raises UnknownNameError."""
         with self._writing() as connection:
             accounts.remove(connection, username)
-        self._tell(CredentialsChanged((username,)))
+        self._tell(CredentialsChanged((username,), "removed"))
 
     def note_used(self, used_us: Mapping[str, int]) -> None:
         """Write when credentials were used last, by user name; call it now and then, not per CONNECT."""

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from app.domain.credentials import CredentialKind
 from app.hub.catching_up import CatchingUp
 from app.hub.credential_follower import CredentialFollower
 from app.stores.registry.module_edits import BulkAction, ModuleEdits
@@ -94,4 +95,30 @@ async def test_reload_takes_over_what_another_process_changed(registry, tmp_path
     await asyncio.wait_for(engine.closed.get(), 20)
 
     assert not may_connect(follower, given)
+    await follower.stop()
+
+
+async def test_what_another_process_changed_is_told_once_and_by_whom_it_was_not(tmp_path, registry):
+    registry.provision_many(["A", "B", "C", "OURS"])
+    registry.block("C")
+    told = []
+    follower = CredentialFollower(
+        registry, allow_anonymous=False, on_changed_elsewhere=lambda serial, by: told.append((serial, by))
+    )
+    engine = FakeEngine()
+    follower.follow(engine)
+    with Registry.open(tmp_path / "registry.sqlite") as elsewhere:
+        elsewhere.provision("NEW")
+        elsewhere.rotate_secret("A")
+        elsewhere.block("B")
+        elsewhere.unblock("C")
+        elsewhere.add_credential("reader", CredentialKind.SERVICE)
+    await asyncio.to_thread(registry.block, "OURS")
+    follower.reload()
+    closed = {(await asyncio.wait_for(engine.closed.get(), 20))[0] for _ in range(4)}
+    assert closed == {"A", "B", "C", "OURS"}
+    follower.reload()
+    await follower._catching_up._task
+
+    assert sorted(told) == [("A", "re-keyed"), ("B", "blocked"), ("C", "unblocked"), ("NEW", "given")]
     await follower.stop()

@@ -52,13 +52,23 @@ class World:
     def __init__(self, registry):
         self.now_us = START_US
         self.events = []
-        self.line = CommandLine()
         self.broker = Broker()
         self.book = CommandBook(registry)
+        self.start()
+
+    def start(self):
+        self.line = CommandLine()
         tally = CommandTally()
         self.delivery = CommandDelivery(self.book, self.line, self.broker, self, tally, self.clock)
         self.commands = Commands(self.book, self.line.listening, self.delivery.look_at, self, tally, self.clock)
         self.running = asyncio.create_task(self.delivery.run())
+
+    async def next_hub(self):
+        """What the registry does not know is forgotten."""
+        self.running.cancel()
+        await asyncio.wait([self.running])
+        self.broker.deaf.clear()
+        self.start()
 
     def clock(self):
         return self.now_us
@@ -130,7 +140,7 @@ async def test_expiry_follows_the_given_clock(world):
 
     assert [event[3] for event in world.events if event[0] == "B"] == ["queued", "sent", "expired"]
     assert world.delivery.statistics()["expired"] == 2
-    assert not world.delivery._untaken
+    assert not world.delivery._taken
 
 
 async def test_what_the_broker_holds_it_brings_itself(world):
@@ -198,6 +208,40 @@ async def test_what_comes_again_on_a_new_connection(world, name, taken, times):
     await world.idle()
 
     assert world.broker.published == [("A", command_id)] * times
+
+
+@pytest.mark.parametrize("killed", ["before it was published", "before its PUBACK was written", "after that"])
+async def test_after_a_kill_a_reboot_comes_again_unless_it_is_known_that_it_was_taken(world, killed, monkeypatch):
+    world.listen("A")
+    await world.idle()
+    if killed == "before it was published":
+        world.broker.deaf.add("wd/v1/m/A/cmd")
+    reboot = await world.send(name="reboot")
+    await until(lambda: world.book.command(reboot).state == "sent")
+    await world.idle()
+    if killed == "before its PUBACK was written":
+        monkeypatch.setattr(CommandBook, "note_taken", lambda *_: None)
+    if killed != "before it was published":
+        world.broker.taken[reboot]()
+        await world.idle()
+    published = len(world.broker.published)
+    await world.next_hub()
+    world.listen("A")
+    await world.idle()
+
+    expected = [] if killed == "after that" else [("A", reboot)]
+    assert world.broker.published[published:] == expected
+    assert (world.book.command(reboot).sent_us is None) == bool(expected)
+
+
+async def test_an_answer_says_that_it_was_taken(world):
+    world.listen("A")
+    reboot = await world.send(name="reboot")
+    await until(lambda: world.broker.published)
+    world.line.answered("A", Ack(reboot, result="accepted"), START_US + 5)
+    await until(lambda: world.book.command(reboot).state == "acknowledged")
+
+    assert world.book.command(reboot).sent_us == START_US + 5
 
 
 async def test_subscribing_again_is_no_new_connection(world):

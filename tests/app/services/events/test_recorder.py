@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import collections
 import time
 
 import pytest
@@ -10,8 +12,9 @@ from app.domain.events import Event, EventKind
 from app.hub.authenticator import ANONYMOUS, module_access
 from app.protocol.messages import Log, State
 from app.protocol.topics import Kind
-from app.services.events.recorder import MOST_LINES_PER_SECOND, EventRecorder
-from app.stores.registry.records import ModulesChanged, PairingChanged
+from app.services.events import recorder as recorder_module
+from app.services.events.recorder import MOST_LINES_PER_SECOND, MOST_OF_A_STRANGER, EventRecorder
+from app.stores.registry.records import GIVEN, CredentialsChanged, ModulesChanged, PairingChanged
 from broker.engine import Access, ClientInfo
 
 NOW_US = 1_795_608_000_000_000
@@ -78,6 +81,57 @@ def test_modules_come_and_go_and_others_do_not(kept):
         ("WD1", EventKind.CONNECTED, {"address": "192.0.2.7", "client_id": "WD1/second"}),
         ("WD1", EventKind.DISCONNECTED, {"cause": "keepalive"}),
         ("WD2", EventKind.CONNECTED, {"address": "192.0.2.7", "client_id": "WD2"}),
+    ]
+
+
+async def test_what_a_module_did_before_it_was_registered_is_told_once_it_is(kept, monkeypatch):
+    known = set()
+    one = EventRecorder(kept, born={}, alias_key=b"k" * 16, is_known=known.__contains__, now_us=lambda: NOW_US)
+    for serial in ("WD1", "WD2"):
+        one.connected(client(ANONYMOUS, serial))
+        one.disconnected(client(ANONYMOUS, serial), "lost")
+    one.adopted()
+    assert kept.take() == []
+    known.add("WD1")
+    one.adopted()
+    one.adopted()
+    one.connected(client(ANONYMOUS, "WD1"))
+
+    assert [(event.module, event.kind) for event in kept.take()] == [
+        ("WD1", EventKind.CONNECTED),
+        ("WD1", EventKind.DISCONNECTED),
+        ("WD1", EventKind.CONNECTED),
+    ]
+
+
+async def test_of_strangers_only_so_much_is_remembered(kept, monkeypatch):
+    monkeypatch.setattr(recorder_module, "MOST_STRANGERS", 2)
+    monkeypatch.setattr(recorder_module, "_STRANGERS_AT_ONCE", 1)
+    known = set()
+    one = EventRecorder(kept, born={}, alias_key=b"k" * 16, is_known=known.__contains__, now_us=lambda: NOW_US)
+    for serial in ("A", "B", "C"):
+        for _ in range(100):
+            one.connected(client(ANONYMOUS, serial))
+    known |= {"A", "B", "C"}
+    one.adopted()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert collections.Counter(event.module for event in kept.take()) == {
+        "B": MOST_OF_A_STRANGER,
+        "C": MOST_OF_A_STRANGER,
+    }
+
+
+def test_a_changed_credential_is_told_of_modules_alone(kept):
+    one = recorder(kept)
+    one.registry_changed(CredentialsChanged(("WD1", "reader"), "blocked"))
+    one.registry_changed(CredentialsChanged(("NEW",), GIVEN))
+    one.registry_changed(CredentialsChanged(("WD1",)))
+
+    assert [(event.module, event.kind, dict(event.details)) for event in kept.take()] == [
+        ("WD1", EventKind.CREDENTIAL, {"by": "blocked"}),
+        ("NEW", EventKind.CREDENTIAL, {"by": "given"}),
     ]
 
 

@@ -11,10 +11,12 @@ from app.domain.errors import EnvironmentFault
 from app.domain.listing import Listing
 from app.ingest.live import LiveState
 from app.services.fleet import fleet as fleet_module
-from app.services.fleet.fleet import Fleet
+from app.services.fleet.fleet import Fleet, FleetNotReadYet
 from app.sources.sessions import Sessions
 from app.stores.registry.fleet_rows import FleetRows
-from app.stores.registry.records import NewSite
+from app.stores.registry.module_edits import BulkAction, ModuleEdits
+from app.stores.registry.provisioning import Template
+from app.stores.registry.records import ModuleKind, NewSite
 from app.stores.registry.registry import Registry
 from tests.helpers.mqtt_peer import until
 
@@ -52,6 +54,8 @@ async def fleet(registry, rows, monkeypatch):
     made = Fleet(rows, lambda _: None, LiveState(), Sessions(lambda _: None), now_us=lambda: 1, rebuild_each_s=0.05)
     made.follow(registry.subscribe)
     running = asyncio.create_task(made.run())
+    made.reload()
+    await made.loaded.wait()
     yield made
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -75,6 +79,35 @@ async def test_what_is_registered_is_listed_and_a_storm_is_gathered(fleet, regis
     assert sum(rows.asked) < 200
 
 
+async def test_before_it_was_read_nobody_is_told_that_there_is_nothing(registry, rows):
+    registry.ensure_modules(["WD1"])
+    made = Fleet(rows, lambda _: None, LiveState(), Sessions(lambda _: None), now_us=lambda: 1)
+    for ask in (lambda: made.table, lambda: serials(made), lambda: made.select_serials(["WD1"])):
+        with pytest.raises(FleetNotReadYet):
+            ask()
+    made.load()
+
+    assert serials(made) == ["WD1"]
+
+
+async def test_all_at_once_is_read_as_one_by_one(registry, rows):
+    home = registry.add_sites([NewSite("Lyon", street="1 rue A")])[0]
+    registry.provision_many(["WD1", "WD2", "WD3"], Template(sites=(home, home, home), meter_serial="M"))
+    registry.ensure_modules(["METER1"], Template(kind=ModuleKind.METER))
+    registry.block("WD2")
+    edits = ModuleEdits(registry)
+    edits.act("eva", ["WD1", "WD3"], BulkAction.TAG, "pilot")
+    edits.act("eva", ["WD1"], BulkAction.TAG, "north")
+
+    read = [one for part in rows.all_modules(2) for one in part]
+
+    assert [one.serial for one in read] == ["METER1", "WD1", "WD2", "WD3"]
+    assert read == sorted(rows.modules(["WD1", "WD2", "WD3", "METER1"]))
+    assert read[1].tags == ("north", "pilot")
+    assert (read[2].blocked, read[0].blocked) == (True, None)
+    assert [one for part in rows.all_sites(2) for one in part] == rows.sites([home])
+
+
 async def test_while_the_registry_fails_the_old_table_holds_and_nothing_is_forgotten(fleet, registry, rows, caplog):
     registry.ensure_modules(["WD1"])
     await until(lambda: serials(fleet) == ["WD1"])
@@ -92,16 +125,13 @@ async def test_a_whole_reading_that_fails_half_way_leaves_the_table_whole(fleet,
     monkeypatch.setattr(fleet_module, "_AT_ONCE", 2)
     registry.ensure_modules(["A", "B", "C", "D"])
     await until(lambda: len(fleet.table) == 4)
-    rows.asked.clear()
-    real = rows.modules
+    real = rows.all_modules
 
-    def second_fails(asked):
-        if rows.asked == [2]:
-            rows.asked.append(0)
-            raise EnvironmentFault("the registry went away")
-        return real(asked)
+    def second_fails(at_once):
+        yield next(iter(real(at_once)))
+        raise EnvironmentFault("the registry went away")
 
-    monkeypatch.setattr(rows, "modules", second_fails)
+    monkeypatch.setattr(rows, "all_modules", second_fails)
     with pytest.raises(EnvironmentFault):
         await asyncio.to_thread(fleet.load)
 

@@ -70,7 +70,7 @@ def fleet():
     plain = []
     for row in rows:
         serial, slot = row.serial, slots.get(row.serial)
-        facts = {name: getattr(row, name) for name in FleetRow.__slots__}
+        facts = {name: getattr(row, name) for name in FleetRow._fields}
         facts |= dict.fromkeys(("last_us", "age_s", "rssi_dbm", "frame_gap_ms", "power", "power_kind"))
         facts |= {"tags": list(row.tags), "connected": False, "received": 0}
         age_us = None
@@ -207,7 +207,7 @@ def test_a_table_stays_as_it_was(fleet):
 
 
 def row_facts(row: FleetRow):
-    return {name: getattr(row, name) for name in FleetRow.__slots__}
+    return {name: getattr(row, name) for name in FleetRow._fields}
 
 
 def test_a_module_with_more_tags_than_fit_loses_the_last_from_lists_only():

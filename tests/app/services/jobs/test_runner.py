@@ -211,6 +211,72 @@ async def test_a_cancelled_job_ends_after_its_step_and_leaves_nothing(table, run
     assert list((tmp_path / "jobs").iterdir()) == []
 
 
+class Keeping(Steps):
+    """What it did stays."""
+
+    name = "keeping"
+    keeps_part = True
+
+    def run(self, context):
+        if context.file is None and context.cursor is not None:
+            context.result("bin")
+            context.check()
+            context.file.close()
+            context.file = None
+        return super().run(context)
+
+
+class KeepingAndFailing(Failing):
+    """Fails after it has done something."""
+
+    name = "keeping_failing"
+    keeps_part = True
+
+
+async def test_of_a_kind_that_keeps_its_part_a_cancel_leaves_the_file_and_the_last_word(
+    table, running, steps, tmp_path
+):
+    kind = Keeping()
+    job = add(table, "keeping", steps=1000, wait=True)
+    async with running(kind) as runner:
+        await acquire(kind.at_step)
+        table.ask_cancel(job.id, "ann")
+        runner.cancel(job.id)
+        kind.go_on.release()
+        cancelled = await ended(table, job)
+
+    assert (cancelled.state, cancelled.message) == (JobState.CANCELLED, "step 0")
+    assert (tmp_path / "jobs" / cancelled.result_file).read_bytes() == b"A"
+
+
+async def test_one_that_was_begun_and_waits_keeps_its_part_when_it_is_cancelled(table, running, steps, tmp_path):
+    kind = Keeping()
+    job = add(table, "keeping", steps=1000, wait=True)
+    async with running(kind) as runner:
+        await acquire(kind.at_step)
+        stopping = asyncio.create_task(runner.stop())
+        await asyncio.sleep(0)
+        kind.go_on.release()
+        await stopping
+    assert table.get(job.id).state is JobState.QUEUED
+    assert table.ask_cancel(job.id, "ann").state is JobState.QUEUED
+    async with running(kind):
+        cancelled = await ended(table, job)
+
+    assert (cancelled.state, cancelled.message) == (JobState.CANCELLED, "step 0")
+    assert (tmp_path / "jobs" / cancelled.result_file).read_bytes() == b"A"
+
+
+async def test_of_a_kind_that_keeps_its_part_a_fault_leaves_the_file(table, running, tmp_path):
+    job = add(table, "keeping_failing", way="operator")
+    async with running(KeepingAndFailing()):
+        failed = await ended(table, job)
+
+    assert (failed.state, failed.message) == (JobState.FAILED, "no such thing")
+    assert (tmp_path / "jobs" / failed.result_file).read_bytes() == b"half"
+    assert (tmp_path / "jobs" / failed.result_file).stat().st_mode & 0o077 == 0
+
+
 async def test_a_cancel_that_the_last_hub_did_not_get_to_holds(table, running, steps, tmp_path):
     job = add(table, steps=3)
     table.begin_next()

@@ -7,7 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from app.api.routes.sites import COLUMNS
+from app.domain.credentials import hash_secret
 from app.domain.errors import OperatorInputError, VersionConflict
+from app.domain.ids import new_id
 from app.domain.keys import CollectionLevel
 from app.domain.listing import parse_listing
 from app.stores.registry.admission import Admission, NewModule
@@ -143,7 +145,7 @@ def test_a_new_secret_ends_the_old_one_and_is_written_nowhere(registry, edits, t
     (after,) = registry.credential_rows(["WD1"])
     assert given.secret != first.secret
     assert after.secret_sha256 != before.secret_sha256
-    assert told == [CredentialsChanged(("WD1",))]
+    assert told == [CredentialsChanged(("WD1",), "re-keyed")]
     assert deeds(registry) == [("eva", "module.rekey", "module:WD1", None, None)]
 
 
@@ -173,13 +175,51 @@ def test_a_bulk_action_says_whom_it_leaves_out_and_why_before_and_after(registry
     assert planned == done
     assert done.affected == ("WD3", "WD1")
     assert dict(done.left_out) == {"METER1": "has no credential", "WD2": "is blocked", "WD9": "unknown"}
-    assert told == [CredentialsChanged(("WD3", "WD1"))]
+    assert told == [CredentialsChanged(("WD3", "WD1"), "blocked")]
     assert [deed[2] for deed in deeds(registry)] == ["module:WD2", "module:WD3", "module:WD1"]
     assert edits.one("WD1").blocked_us == START_US + 5
     # Who was blocked already keeps the time of it.
     assert edits.one("WD2").blocked_us == START_US
     assert edits.act("eva", asked, BulkAction.UNBLOCK).affected == ("WD3", "WD2", "WD1")
     assert edits.one("WD1").credential == "active"
+
+
+@pytest.mark.parametrize("action", [BulkAction.BLOCK, BulkAction.TAG, BulkAction.REKEY])
+def test_a_step_of_a_job_that_is_repeated_tells_the_same_and_leaves_one_deed(registry, edits, action):
+    registry.provision_many(["WD1", "WD2", "WD3"])
+    registry.ensure_modules(["METER1"], Template(kind=ModuleKind.METER))
+    tag = "pilot" if action is BulkAction.TAG else None
+    asked = ["WD3", "WD1", "WD9"] if action is BulkAction.TAG else ["WD3", "METER1", "WD1", "WD9"]
+    job_id, other = new_id(START_US), new_id(START_US)
+
+    first = edits.act("eva", asked, action, tag, job_id=job_id)
+    version = edits.one("WD1").version
+    again = edits.act("eva", asked, action, tag, job_id=job_id)
+
+    assert again.affected == first.affected == ("WD3", "WD1")
+    assert again.left_out == first.left_out
+    assert edits.one("WD1").version == version
+    assert [(deed[1], deed[2], deed[4]["job"]) for deed in deeds(registry)] == [
+        (f"module.{action}", f"module:{serial}", job_id) for serial in ("WD3", "WD1")
+    ]
+    if action is not BulkAction.REKEY:
+        # Another job finds them changed, and says so.
+        assert edits.act("eva", asked, action, tag, job_id=other).affected == ()
+
+
+def test_a_bulk_of_new_secrets_ends_the_old_and_gives_one_to_who_had_none(registry, edits, told):
+    (old,) = registry.provision_many(["WD1"])
+    registry.ensure_modules(["WD2"])
+    del told[:]
+    done = edits.act("eva", ["WD1", "WD2"], BulkAction.REKEY)
+
+    assert done.affected == ("WD1", "WD2")
+    rows = {row.username: row.secret_sha256 for row in registry.credential_rows()}
+    assert rows == {serial: hash_secret(secret) for serial, secret in done.secrets.items()}
+    assert done.secrets["WD1"] != old.secret
+    assert told == [CredentialsChanged(("WD1", "WD2"), "re-keyed")]
+    assert not any(secret in str(deeds(registry)) for secret in done.secrets.values())
+    assert "secrets" not in repr(done)
 
 
 def test_tags_in_bulk_count_as_an_edit_of_each(registry, edits):

@@ -434,8 +434,8 @@ def test_listeners_hear_of_changes_after_their_commit(registry: Registry):
 
     assert heard == [
         (ModulesChanged(("WD-1", "WD-2")), 2),
-        (CredentialsChanged(("WD-1", "WD-2")), 2),
-        (CredentialsChanged(("WD-1",)), 2),
+        (CredentialsChanged(("WD-1", "WD-2"), "given"), 2),
+        (CredentialsChanged(("WD-1",), "blocked"), 2),
     ]
 
 
