@@ -80,7 +80,7 @@ def job_routes(jobs: Jobs, gate: Gate) -> list[HTTPRouteHandler]:
             result,
         )
 
-    @making("/v1/jobs", needs(Scope.JOBS), sync_to_thread=True)
+    @making("/v1/jobs", needs(Scope.JOBS), sync_to_thread=True, operation_class=_ExportBody)
     def start_job(request: ApiRequest, data: JSONBody[NewJob]) -> Job:
         """Start long work, done in the background, two jobs at once.
 
