@@ -510,6 +510,8 @@ async def test_a_bulk_of_three_thousand(tmp_path):
         ids = await asyncio.gather(*(work(serial, client) for serial, client in here.items()))
         assert len(set(ids)) == 200
         await hub.counted("acknowledged", 200)
+        # So many are queued by a job, step by step.
+        await hub.counted("queued", 3002)
         found = await hub.get(f"/v1/commands/bulk/{sent['bulk_id']}", limit=1000, offset=2500)
         assert found["counts"] == {"acknowledged": 200, "queued": 2802}
         assert (len(found["commands"]["items"]), found["commands"]["total"]) == (502, 3002)
