@@ -160,7 +160,7 @@ class CommandBook:
         query = sa.select(Module.serial, Command.id).join(Module).where(Command.bulk_id == bulk_id)
         query = query.limit(1) if serials is None else query.where(Module.serial.in_(serials))
         with self._registry.reading() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return {row.serial: row.id for row in connection.execute(query)}
 
     def command(self, command_id: str) -> CommandRecord | None:
         """One command, or None."""

@@ -45,6 +45,9 @@ def devices(trial):
     made = []
 
     async def device(username, secret):
+        # What was made over the API is in force within a moment.
+        known = trial.hub.platform.path.credentials.authenticator.usernames
+        await asyncio.to_thread(eventually, lambda: username in known())
         made.append(await asyncio.to_thread(Device, trial.hub.addresses["mqtt"], username, secret))
         return made[-1]
 
