@@ -14,11 +14,13 @@ from sqlalchemy.pool import NullPool
 
 from app.domain.errors import EnvironmentFault
 from app.domain.listing import Column, Found, Listing, SortBy
-from app.ingest.quarantine import LONGEST_WAIT_S, Quarantine, opened
+from app.ingest.quarantine import Quarantine, opened
 from app.stores.registry.select_page import conditions_of, select_page
 
 # One transaction removes so many, so that ingest waits for milliseconds only.
 ROWS_AT_ONCE = 500
+# An operator rather waits than is told that the file is busy; nothing of ingest waits for them.
+_LONGEST_WAIT_S = 10.0
 
 COLUMNS: Mapping[str, Column] = {
     "id": Column(int),
@@ -79,7 +81,7 @@ class QuarantineShelf:
         self._engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(quarantine.path)),
             poolclass=NullPool,
-            connect_args={"timeout": LONGEST_WAIT_S},
+            connect_args={"timeout": _LONGEST_WAIT_S},
         )
         sa.event.listen(self._engine, "connect", _forget_for_good)
 
