@@ -43,7 +43,9 @@ LEFT_OUT: Mapping[str, str] = {
     "broker": "sessions and retained messages: modules connect and send them anew, commands of then must not come back",
     "access-log.head": "it speaks of the log as it is now; a restored log has a head of its own",
     "jobs": "results of exports: kept for days, made again on demand",
+    "imports": "copies of series that somebody put there to be taken in",
     "before-upgrade": "copies that a backup takes the place of",
+    "logs": "log lines of the last days: for whoever looks after this machine",
     "hub.lock": "says who runs now",
     "hub.json": "says who runs now",
 }
@@ -288,7 +290,7 @@ class _Maker:
         for name in sorted(path.name for path in self._source.root.iterdir()):
             whole = name.removesuffix("-wal").removesuffix("-shm").removesuffix("-journal")
             if whole in LEFT_OUT:
-                found[name] = LEFT_OUT[whole]
+                found[whole] = LEFT_OUT[whole]
             elif whole not in _PASSED_OVER and whole != registry:
                 found[name] = "is not known to this program"
         found |= {f"registry: {table}": why for table, why in TABLES_LEFT_OUT.items()}
