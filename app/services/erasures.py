@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 # Another process may have erased somebody: what is behind is looked for this often.
 _LOOK_EACH_S = 600.0
-# While something could not be done: a backup has the folder, or its disk is away.
-_AGAIN_S = 30.0
+# While something could not be done: a backup has the folder, or its disk is away. At first after the shorter one.
+_SOON_S, _AGAIN_S = 1.0, 30.0
 # The keys of a fleet take seconds.
 _PROCESS_S = 120.0
 
@@ -95,11 +95,16 @@ class ErasureFollower:
 
     async def run(self) -> None:
         """Now, after each erasure, and now and then."""
+        again_s = _SOON_S
         while True:
             self._asked.clear()
-            done = await asyncio.to_thread(self.follow)
+            if await asyncio.to_thread(self.follow):
+                again_s, wait_s = _SOON_S, self._look_each_s
+            else:
+                # Mostly a backup that is just ending: soon, then later and later.
+                again_s, wait_s = min(2 * again_s, self._again_s), min(again_s, self._again_s)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), self._look_each_s if done else self._again_s)
+                await asyncio.wait_for(self._asked.wait(), wait_s)
 
     def follow(self) -> bool:
         """Do what an erasure leaves to be done; False when something of it failed. Blocks."""

@@ -14,7 +14,7 @@ import pytest
 from app.stores.failpoints import FailPoint, FailPoints
 from app.stores.storage import Storage
 from tests.app.stores.journal.rows import values_of
-from tests.app.stores.series.delta.workload import ROWS, Workload
+from tests.app.stores.series.delta.workload import ELSEWHERE, ROWS, Workload
 
 _ROOT = Path(__file__).resolve().parents[5]
 
@@ -35,7 +35,7 @@ def stored_in(directory):
     return values_of(workload.table.scan())
 
 
-@pytest.mark.parametrize("point", [point for point in FailPoint if point not in {FailPoint.ROLLUP, FailPoint.JOB_STEP}])
+@pytest.mark.parametrize("point", [point for point in FailPoint if point not in ELSEWHERE])
 def test_at_each_fail_point(tmp_path, point):
     with started(tmp_path, 0, 4, f"{point}:kill@2") as process:
         acknowledged = acknowledged_by(process)

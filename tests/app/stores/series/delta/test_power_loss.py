@@ -8,12 +8,10 @@ from app.stores.failpoints import FailPoint, FailPoints, parse_fail_points
 from app.stores.storage import Storage
 from tests.app.stores.journal.power_loss import Kept, PowerCut, RecordingStorage
 from tests.app.stores.journal.rows import values_of
-from tests.app.stores.series.delta.workload import ROWS, Workload
+from tests.app.stores.series.delta.workload import ELSEWHERE, ROWS, Workload
 
 ROUNDS = 4
 EVERYTHING = ROUNDS * 3 * ROWS
-# Points of parts that stand on these stores; their own tests pass them.
-ELSEWHERE = {FailPoint.ROLLUP, FailPoint.JOB_STEP}
 
 
 def run_until_the_cut(storage, failpoints):
