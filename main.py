@@ -35,6 +35,7 @@ COMMANDS = (
     Command("verify-backup", "app.hub.verify_backup_command", "look through backups: every hash, and what they hold"),
     Command("restore", "app.hub.restore_command", "restore a backup into a fresh data directory"),
     Command("decode", "app.hub.decode_command", "read a capture of a meter's serial line without a hub"),
+    Command("sim", "", "simulated meters, modules and homes on the real wire"),
     Command("bench", "", "measure this machine; each figure is read back from the store"),
     Command("test", "", "run every test and check; words after it go to pytest"),
 )
@@ -49,6 +50,14 @@ BENCHES = (
     Command("crash", "device_sim.bench.crash", "kill -9 at random and at every fail point"),
     Command("capacity", "device_sim.bench.capacity", "how many modules this machine carries"),
 )
+SIMULATIONS = (
+    Command("tic", "device_sim.commands.tic", "a Linky on a serial line or a TCP port"),
+    Command("fleet", "device_sim.commands.fleet", "many modules, a real connection each"),
+    Command("story", "device_sim.commands.story", "play a story, and check what the platform must show"),
+    Command("history", "device_sim.commands.history", "fill a new data directory with a neighbourhood's past"),
+)
+# Commands of a group get what they need of the platform handed in: device_sim imports neither hub nor stores.
+GROUPS = {"bench": BENCHES, "sim": SIMULATIONS}
 
 
 def main(words: list[str]) -> int:
@@ -92,23 +101,23 @@ def _add_commands(parser: argparse.ArgumentParser, commands: tuple[Command, ...]
         subparser = subparsers.add_parser(command.name, help=command.help, description=command.help)
         if command.name != chosen:
             continue
-        if command.name == "bench":
-            _add_commands(subparser, BENCHES, words, at + 1)
+        if command.name in GROUPS:
+            _add_commands(subparser, GROUPS[command.name], words, at + 1)
         elif command.module:
             module = importlib.import_module(command.module)
             module.add_arguments(subparser)
-            subparser.set_defaults(run=_with_tools(module.run) if commands is BENCHES else module.run)
+            subparser.set_defaults(run=_with_tools(module.run) if commands in GROUPS.values() else module.run)
 
 
 def _with_tools(run: Callable[..., int]) -> Callable[[argparse.Namespace], int]:
-    """A bench gets what it needs of the platform handed in: device_sim imports neither hub nor stores."""
+    """Hand a bench or a simulation what it needs of the platform."""
 
-    def bench(args: argparse.Namespace) -> int:
-        from app.hub.bench_tools import HubTools  # noqa: PLC0415 - benches only
+    def with_tools(args: argparse.Namespace) -> int:
+        from app.hub.bench_tools import HubTools  # noqa: PLC0415 - for these only
 
         return run(args, HubTools())
 
-    return bench
+    return with_tools
 
 
 def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
