@@ -175,7 +175,7 @@ def _running(contract: Section, codes: list[str], *, by_place: bool) -> int | No
     if isinstance(period, str) and period in codes:
         place = codes.index(period) + 1
         return (place if place <= _MOST_REGISTERS else None) if by_place else _REGISTER_OF_CODE.get(period)
-    if len(codes) == 1:
+    if codes in (["TH.."], ["BASE"]):
         return 1
     hour, colour = contract.get("hour"), contract.get("color")
     if by_place or not isinstance(hour, str) or not isinstance(colour, str) or hour not in _HOURS:
