@@ -76,6 +76,7 @@ class Tasmota:
         self._topics = Topics()
         self._devices: dict[str, _Device] = {}
         self._device_of_announcement: dict[str, str] = {}
+        self._asked: set[str] = set()
 
     def claims(self, topic: str) -> bool:
         """Whether a topic is a discovery message, or ends in one of Tasmota's kinds below `tele` or `stat`."""
@@ -103,8 +104,11 @@ class Tasmota:
 
     def due(self, arrival_us: int) -> Sequence[Heard]:
         """Nothing waits here; commands that were not answered are given up."""
-        for device in self._devices.values():
-            device.conversation.tick(arrival_us)
+        for name in list(self._asked):
+            conversation = self._devices[name].conversation
+            conversation.tick(arrival_us)
+            if not conversation.is_open:
+                self._asked.discard(name)
         return ()
 
     def send(self, device: str, command: Cmd) -> Sequence[Sending] | None:
@@ -118,11 +122,13 @@ class Tasmota:
         messages = known.conversation.send(root, command) if root is not None else None
         if messages is not None:
             self._devices[device] = known
+            self._asked.add(device)
         return messages
 
     def forget(self, device: str) -> None:
         """See Dialect.forget."""
         self._devices.pop(device, None)
+        self._asked.discard(device)
         self._topics.forget(device)
         for announcement in [one for one, of in self._device_of_announcement.items() if of == device]:
             del self._device_of_announcement[announcement]

@@ -46,6 +46,11 @@ class Conversation:
     def __init__(self) -> None:
         self._awaited: dict[str, _Awaited] = {}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer is awaited."""
+        return bool(self._awaited)
+
     def send(self, root: str, command: Cmd) -> Sequence[Sending] | None:
         """The messages of a command; None for one that Tasmota does not have, or not with these arguments."""
         arguments = command.args or {}

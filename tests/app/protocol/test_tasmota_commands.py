@@ -202,6 +202,18 @@ def test_an_answer_in_time_counts(after_us, answered):
     assert bool(acks(hears(dialect, "stat/plug/RESULT", {"TelePeriod": 60}, after_us=after_us))) is answered
 
 
+def test_what_was_not_answered_is_given_up():
+    dialect = known()
+    dialect.send("plug", command("set_period", period_ms=60_000))
+    dialect.send("other", command("diagnose"))
+    dialect.due(NOW_US)
+    assert dialect._asked == {"plug", "other"}
+    dialect.due(NOW_US + ANSWER_WITHIN_US + 1)
+
+    assert not dialect._asked
+    assert not any(device.conversation.is_open for device in dialect._devices.values())
+
+
 def test_what_nobody_asked_for_answers_nothing():
     dialect = known()
 

@@ -39,45 +39,61 @@ TOPICS = (
     )
     | st.text(max_size=40)
 )
-LABELS = [
-    "ADCO",
-    "ADSC",
-    "OPTARIF",
-    "PTEC",
-    "BASE",
-    "HCHC",
-    "HCHP",
-    "PAPP",
-    "IINST",
-    "EAST",
-    "EASF01",
-    "SINSTS",
-    "STGE",
+LABELS = "ADCO ADSC OPTARIF PTEC BASE HCHC HCHP PAPP IINST EAST EASF01 SINSTS STGE DATE NTARF URMS1 ADPS EAIT PPOT PREF"
+# The right keys, in the right places; what stands under them may be anything.
+KEYS_OF_SECTION = {
+    "ENERGY": "Power ApparentPower Total ExportActive Voltage Current Load",
+    "TIC": LABELS,
+    "METER": "P W PP PW I I1 I2 U1 U2",
+    "CONTRACT": "CONSO PROD HC.. HP.. NUIT serial period hour color",
+    "ALERT": "volt load Volt Load",
+    "Wifi": "Signal RSSI SSId BSSId APMac Channel LinkCount Downtime",
+    "StatusFWR": "Version Hardware",
+    "StatusPRM": "RestartReason Uptime",
+    "StatusLOG": "TelePeriod",
+    "StatusNET": "IPAddress Mac",
+    "Status": "DeviceName FriendlyName",
+    "Info1": "Module Version RestartReason IPAddress",
+}
+OTHER_KEYS = "Time Epoch UptimeSec Uptime Upgrade Restart TelePeriod Command"
+CONFIG_KEYS = "t ft tp mac md sw ip dn fn hn onln ofln sn"
+HUGE = 10**400
+NUMBERS = [None, True, False, 0, -1, 1, 170, 2**31, 2**53 + 1, 2**64, HUGE, -HUGE, 0.5, 1e308, -1e308, -0.0]
+TEXTS = [
+    "",
+    " ",
+    "5",
+    "-3.5",
+    "1" * 40,
+    "1e9",
+    "x" * 300,
+    "\x00",
+    "\u0663",
+    "Online",
+    "Successful",
+    "Version 1",
+    "HC..",
 ]
-LABELS += ["DATE", "NTARF", "URMS1", "ADPS", "EAIT", "PPOT", "PREF", "ISOUSC"]
-KEYS = st.sampled_from(
-    (
-        "ENERGY TIC METER CONTRACT ALERT Wifi Time Epoch UptimeSec Uptime StatusSNS StatusSTS StatusFWR StatusLOG "
-        "StatusNET StatusPRM Status Info1 Upgrade Restart TelePeriod Command t ft tp mac md sw ip dn fn hn onln ofln sn "
-        "Power ApparentPower Total ExportActive Voltage Current Load P W PP PW I I1 U1 CONSO PROD HC.. HP.. serial "
-        "period hour color volt load Signal RSSI SSId BSSId Channel LinkCount Downtime Version Module RestartReason "
-        "Hardware " + " ".join(LABELS)
-    ).split()
+TIMES = ["0T00:00:04", "99999T99:99:99", "2026-05-01T10:00:00Z", "9999-12-31T23:59:59-14:00", "E260501100000"]
+WORDS = ["E269999999999", "012345678901", "003A0001", "%prefix%/%topic%/", "%topic%", "a/+/b", "plug", "#", "Unknown"]
+LISTS = [[], [1, 2, 3], [HUGE], [None], ["cmnd", "stat", "tele"], ["a", "b"], [[1]], {}, {"Power": 1}, {"a": {"a": 1}}]
+HOSTILE = st.sampled_from([*NUMBERS, *TEXTS, *TIMES, *WORDS, *LISTS])
+
+
+def objects(keys, values=HOSTILE):
+    return st.dictionaries(st.sampled_from(keys.split()), values, max_size=6)
+
+
+SECTIONS = {name: objects(keys) | HOSTILE for name, keys in KEYS_OF_SECTION.items()}
+FLAT = st.fixed_dictionaries({}, optional=SECTIONS | dict.fromkeys(OTHER_KEYS.split(), HOSTILE))
+VALUES = HOSTILE
+OBJECTS = (
+    FLAT
+    | FLAT.map(lambda inner: {"StatusSNS": inner, "StatusSTS": inner})
+    | objects(LABELS)
+    | objects(CONFIG_KEYS)
+    | st.fixed_dictionaries({"t": st.just("plug")}, optional=dict.fromkeys(CONFIG_KEYS.split()[1:], HOSTILE))
 )
-LEAVES = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(-(10**400), 10**400)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=20)
-    | st.sampled_from(["012345678901", "HC..", "HP..", "BASE", "E260501100000", "003A0001", "0T00:00:04", "Online"])
-    | st.sampled_from(["%prefix%/%topic%/", "plug", "cmnd", "2026-05-01T10:00:00Z", "1" * 30, "3.5", "Successful", "٣"])
-)
-VALUES = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=15
-)
-OBJECTS = st.dictionaries(KEYS, VALUES, max_size=8)
 PAYLOADS = st.binary(max_size=60) | OBJECTS.map(lambda value: json.dumps(value).encode())
 MESSAGES = st.lists(st.tuples(TOPICS, PAYLOADS, st.booleans(), st.integers(-(10**9), 10**10)), max_size=6)
 COMMANDS = st.builds(
@@ -121,7 +137,7 @@ def check(what) -> None:
         assert len(what.detail) < 200
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(messages=MESSAGES, command=COMMANDS)
 def test_anything_may_be_sent(messages, command):
     dialect = Tasmota()
@@ -143,8 +159,12 @@ def test_anything_may_be_sent(messages, command):
     assert not dialect._topics._roots_of
 
 
-@settings(max_examples=150, deadline=None)
-@given(sections=st.fixed_dictionaries({}, optional=dict.fromkeys(["ENERGY", "TIC", "METER", "CONTRACT"], OBJECTS)))
+@settings(max_examples=300, deadline=None)
+@given(
+    sections=st.fixed_dictionaries(
+        {}, optional={name: SECTIONS[name] for name in ("ENERGY", "TIC", "METER", "CONTRACT", "ALERT")}
+    )
+)
 def test_a_message_of_values_gives_one_reading_at_most(sections):
     payload = json.dumps(sections).encode()
     heard = Tasmota().take("tele/plug/SENSOR", payload, retained=False, arrival_us=NOW_US)
@@ -154,11 +174,11 @@ def test_a_message_of_values_gives_one_reading_at_most(sections):
         check(one.what)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     frames=st.lists(
         st.dictionaries(
-            st.sampled_from(LABELS),
+            st.sampled_from(LABELS.split()),
             st.integers(0, 99)
             | st.integers()
             | st.sampled_from(["HC..", "HP..", "BASE", "012345678901", "E260501100000"]),
