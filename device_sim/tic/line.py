@@ -13,6 +13,8 @@ from device_sim.tic.stream import MeterStream
 MOST_WAITING_BYTES = 65_536
 # A process that was stopped longer than this goes on from now, and does not send what it owes at once.
 LONGEST_DELAY_S = 2.0
+# How long the end waits for a reader of a pseudo terminal to take the last bytes.
+LAST_WORDS_S = 0.5
 
 
 class Outlet(Protocol):
@@ -136,6 +138,16 @@ class PtyOutlet:
 
     async def close(self) -> None:
         """See Outlet."""
+        import fcntl  # noqa: PLC0415 - not on every system
+        import termios  # noqa: PLC0415 - not on every system
+
+        # Closing throws away what a reader has not taken yet: it gets a moment for it.
+        ends_s = asyncio.get_running_loop().time() + LAST_WORDS_S
+        empty = 0
+        # Twice: the system hands bytes over a little after they were written.
+        while asyncio.get_running_loop().time() < ends_s and empty < 2:
+            await asyncio.sleep(0.01)
+            empty = 0 if any(fcntl.ioctl(self._theirs, termios.FIONREAD, b"\0" * 4)) else empty + 1
         os.close(self._ours)
         os.close(self._theirs)
 

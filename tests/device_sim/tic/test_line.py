@@ -75,6 +75,31 @@ async def test_every_byte_arrives_over_a_pseudo_terminal_however_fast():
         await outlet.close()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="this system has no pseudo terminals")
+async def test_the_last_bytes_wait_for_their_reader():
+    outlet = PtyOutlet()
+    terminal = os.open(outlet.path, os.O_RDONLY | os.O_NOCTTY)
+    try:
+        await outlet.write(b"last words")
+        closing = asyncio.ensure_future(outlet.close())
+        await asyncio.sleep(0)
+        assert not closing.done()
+        assert os.read(terminal, 100) == b"last words"
+        await closing
+    finally:
+        os.close(terminal)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this system has no pseudo terminals")
+async def test_nobody_on_a_pseudo_terminal_costs_nothing(monkeypatch):
+    monkeypatch.setattr(line, "LAST_WORDS_S", 0.02)
+    outlet = PtyOutlet()
+    for _ in range(100):
+        await outlet.write(b"x" * 1000)
+    assert len(outlet._rest) <= 1000
+    await outlet.close()
+
+
 async def test_the_pace_is_real():
     outlet = TcpOutlet()
     await outlet.open(0)
