@@ -168,7 +168,7 @@ class ShellyGen1:
         if module is None:
             return heard
         # An EM has two emeters and no current.
-        if module.is_3em is None and (key[0] == 2 or key[1] == "current"):
+        if key[0] == 2 or (key[1] == "current" and module.is_3em is None):
             module.is_3em = True
         if retained:
             return heard

@@ -14,7 +14,6 @@ _DAY = dt.timedelta(days=1)
 # Tomorrow's colour stands on the meter from then on.
 _COLOUR_KNOWN_HOUR = 20
 _NO_MESSAGE = "PAS DE          MESSAGE         "
-_NOTHING_AHEAD = " ".join(["NONUTILE"] * 11)
 # A three-phase meter over its limit sends so many short frames and then a long one, until a minute after.
 SHORT_FRAMES = 20
 SHORT_AFTER_S = 60.0
@@ -83,7 +82,7 @@ def _historique(now: Snapshot) -> Iterator[Group]:
             yield Group("ADPS", f"{now.amperes[0]:03}")
         yield Group("IMAX", "090")
     yield Group("PAPP", f"{round(now.drawn_va, -1):05}")
-    if len(indexes) > 1:
+    if contract.name in {"hchp", "tempo"}:
         yield Group("HHPHC", "A")
     yield Group("MOTDETAT", "000000")
     if three:
@@ -159,8 +158,8 @@ def _standard(now: Snapshot) -> Iterator[Group]:
     yield Group("NJOURF+1", "00")
     tomorrow = now.local.date() + _DAY
     yield Group("PJOURF+1", day_profile(contract.steps(tomorrow, plan.seed)))
-    peak_steps = day_profile(contract.steps(peak_day, plan.seed)) if peak_day is not None else _NOTHING_AHEAD
-    yield Group("PPOINTE", peak_steps)
+    if peak_day is not None:
+        yield Group("PPOINTE", day_profile(contract.steps(peak_day, plan.seed)))
 
 
 def status_register(now: Snapshot) -> int:

@@ -176,6 +176,11 @@ def test_a_name_that_its_owner_chose():
     ]
     play(dialect, [("attic/emeter/0/power", "1"), ("attic/emeter/1/power", "2")])
     assert [device for device, _ in readings(dialect.due(NOW + WINDOW_US))] == ["attic:0", "attic:1"]
+    # A third emeter that comes late corrects what was taken for an EM.
+    take(dialect, "attic/emeter/2/power", "3")
+    assert [(device, reading.active_w) for device, reading in readings(dialect.due(NOW + WINDOW_US))] == [
+        ("attic", 6.0)
+    ]
     take(dialect, "announce", {"id": "barn", "model": "SHEM-3", "mac": "02005E100009", "new_fw": False, "fw_ver": "1"})
     play(dialect, [(f"barn/emeter/{n}/power", "5") for n in range(3)])
     assert [device for device, _ in readings(dialect.due(NOW + WINDOW_US))] == ["barn"]
