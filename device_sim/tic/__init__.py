@@ -1,0 +1,1 @@
+"""A simulated Linky meter: its state, its frames and the line it speaks on."""
