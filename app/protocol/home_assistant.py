@@ -255,7 +255,11 @@ class HomeAssistant:
         device.is_meter = True
         if device.zlinky is not None:
             labels = device.zlinky.labels(message)
-            time_ms, facts, exact = zlinky.time_ms_of(message), zlinky.facts_of(message), False
+            time_ms, facts, exact = (
+                zlinky.time_ms_of(message),
+                zlinky.facts_of(message, device.zlinky.meter_kind),
+                False,
+            )
         else:
             labels = teleinfo2mqtt.labels_of(message)
             time_ms, facts, exact = teleinfo2mqtt.time_ms_of(message), teleinfo2mqtt.facts_of(message), True

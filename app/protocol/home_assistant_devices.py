@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 
+from app.domain.linky import TicMode
 from app.protocol.foreign import Facts, Presence
 from app.protocol.home_assistant_config import Availability, DeviceInfo, EntityConfig
 from app.protocol.home_assistant_quantities import Kind, Use, is_metering, measures, uses_of
 from app.protocol.home_assistant_readings import Gathering, number_of
+from app.protocol.tic.labels import LABELS_OF_MODE
 from app.protocol.tic.readings import ReadingMaker
 from app.protocol.value_template import UNDEFINED, NoValue
 from app.protocol.zlinky import ZLinky
@@ -125,6 +127,11 @@ class Device:
         self._dirty = False
         readable = {key: entity for key, entity in self.entities.items() if entity.unreadable is None}
         self._uses = uses_of(readable)
+        labels = {use.name for use in self._uses.values() if use.kind is Kind.LABEL and is_metering(use)}
+        # A ZLinky has Zigbee2MQTT's names for them, the same in both modes.
+        if labels and self.z2m is None:
+            mode = TicMode.STANDARD if labels & LABELS_OF_MODE[TicMode.STANDARD].keys() else TicMode.HISTORIQUE
+            self.hear_facts(Facts(meter_kind=f"linky-{mode}"))
         self._phases = {}
         for use in self._uses.values():
             if use.kind is Kind.FIELD and use.number:
@@ -231,6 +238,7 @@ class Device:
         """What was not told yet, at most one; nothing while the device is none that anybody needs to know."""
         if not self.is_meter:
             return []
+        self._judge()
         fresh = {
             name: value
             for name in _FACT_NAMES

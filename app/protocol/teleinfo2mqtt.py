@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from app.domain.linky import TicMode
 from app.protocol.foreign import Facts
-from app.protocol.tic.labels import LABELS, METER_ID_LABELS
+from app.protocol.tic.labels import LABELS, LABELS_OF_MODE, METER_ID_LABELS
 from app.protocol.tic_values import READ_LABELS, label_data
 
 _METER_NUMBER = re.compile(r"[0-9]{10,14}\Z", re.ASCII)
 _MAX_LABELS = 128
+_STANDARD = frozenset(LABELS_OF_MODE[TicMode.STANDARD])
 
 
 def is_teleinfo(message: Mapping[str, Any]) -> bool:
@@ -64,7 +66,8 @@ def facts_of(message: Mapping[str, Any]) -> Facts:
         raw = group.get("raw") if isinstance(group, dict) else None
         if isinstance(raw, str) and _METER_NUMBER.match(raw):
             serial = raw
-    return Facts(model="teleinfo2mqtt", meter_kind="linky", meter_serial=serial)
+    mode = TicMode.STANDARD if any(label in _STANDARD for label in message) else TicMode.HISTORIQUE
+    return Facts(model="teleinfo2mqtt", meter_kind=f"linky-{mode}", meter_serial=serial)
 
 
 def is_meter_number(text: str) -> bool:

@@ -104,7 +104,6 @@ class Zigbee2Mqtt:
                         maker=MAKER,
                         model=MODEL,
                         firmware=build[:64] if isinstance(build, str) and build else None,
-                        meter_kind="linky",
                     ),
                 )
 

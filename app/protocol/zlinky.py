@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from app.domain.linky import REGISTER_OF_PERIOD, HistoriqueContract, historique_contract, phases_of_serial
+from app.domain.linky import REGISTER_OF_PERIOD, HistoriqueContract, TicMode, historique_contract, phases_of_serial
 from app.protocol.foreign import Facts
 from app.protocol.tic_values import label_data
 
@@ -66,7 +66,7 @@ def time_ms_of(message: Mapping[str, Any]) -> int | None:
     return int(seen)
 
 
-def facts_of(message: Mapping[str, Any]) -> Facts:
+def facts_of(message: Mapping[str, Any], meter_kind: str | None = None) -> Facts:
     """What a message says of the device. Link quality is Zigbee's own scale and never an RSSI."""
     device = message.get("device")
     about: Mapping[str, Any] = device if isinstance(device, dict) else {}
@@ -81,7 +81,7 @@ def facts_of(message: Mapping[str, Any]) -> Facts:
         firmware=_text(about.get("softwareBuildID")),
         hardware=_text(about.get("hardwareVersion")),
         newer_firmware=_text(newer),
-        meter_kind="linky",
+        meter_kind=meter_kind,
         meter_serial=_text(serial),
         link_quality=quality if type(quality) is int and 0 <= quality <= 255 else None,
     )
@@ -111,6 +111,13 @@ class ZLinky:
         self._learn(values)
         given = self._in_historique(values, indexes) if self._standard is False else self._in_standard(values, indexes)
         return {label: data for label, value in given.items() if (data := label_data(label, value)) is not None}
+
+    @property
+    def meter_kind(self) -> str | None:
+        """How its meter speaks, None while that is unknown."""
+        if self._standard is None:
+            return None
+        return f"linky-{TicMode.STANDARD if self._standard else TicMode.HISTORIQUE}"
 
     def _learn(self, values: Mapping[str, Any]) -> None:
         period = label_data("PTEC", values.get("active_register_tier_delivered"))
