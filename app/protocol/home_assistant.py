@@ -8,7 +8,6 @@ own, with a config or without. Devices without any entity of a meter are remembe
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,7 +15,8 @@ import msgspec
 
 from app.protocol import teleinfo2mqtt, zlinky
 from app.protocol.codec import Reason
-from app.protocol.foreign import MOST_DEVICES, Heard, Refusal, Sending
+from app.protocol.esphome_log import log_of
+from app.protocol.foreign import MOST_DEVICES, Facts, Heard, Refusal, Sending
 from app.protocol.home_assistant_config import (
     DEFAULT_PREFIX,
     MAX_TOPIC_LENGTH,
@@ -28,7 +28,7 @@ from app.protocol.home_assistant_devices import Body, Device
 from app.protocol.home_assistant_quantities import Kind, Use
 from app.protocol.home_assistant_readings import Gathering, number_of, says_nothing
 from app.protocol.home_assistant_registry import RESERVED, Registry, told_at_discovery
-from app.protocol.messages import Cmd, Fota, Log
+from app.protocol.messages import Cmd, Fota
 from app.protocol.tic_values import read_labels
 from app.protocol.value_template import UNDEFINED, NoValue, ValueTemplate
 from app.protocol.zigbee2mqtt import DEFAULT_BASE, availabilities, update_request
@@ -38,9 +38,6 @@ WINDOW_US = 1_500_000
 _MAX_STATE_BYTES = 262_144
 _TELEINFO_BASE = "teleinfo"
 _BRIDGE_ENDS = ("/bridge/state", "/bridge/devices")
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_ESPHOME_LINE = re.compile(r"\[([A-Z]{1,2})\]\[([^\]:]{1,64})(?::\d+)?\]:?\s?(.*)", re.DOTALL)
-_ESPHOME_LEVELS = {"E": "error", "W": "warning", "I": "info", "C": "info", "D": "debug", "V": "debug", "VV": "debug"}
 
 
 class HomeAssistant:
@@ -106,7 +103,7 @@ class HomeAssistant:
         if len(payload) > _MAX_STATE_BYTES:
             return [Heard("", Refusal(Reason.TOO_LARGE, f"{len(payload)} bytes, at most {_MAX_STATE_BYTES}"))]
         if topic in self._registry.logs:
-            return [] if retained else [Heard(self._registry.logs[topic], _log_of(payload))]
+            return [] if retained else [Heard(self._registry.logs[topic], log_of(payload))]
         return list(self._take_state(topic, payload, retained, arrival_us))
 
     def due(self, arrival_us: int) -> Sequence[Heard]:
@@ -360,8 +357,10 @@ class HomeAssistant:
                 installed = value
         if installed is not None:
             device.hear_fact("firmware", installed)
-        if newer is not None and newer != installed:
-            device.hear_fact("newer_firmware", newer)
+        if newer is not None:
+            # The empty text is: there is none.
+            none = installed is not None and newer == installed
+            device.hear_facts(Facts(newer_firmware="")) if none else device.hear_fact("newer_firmware", newer)
 
     def _lives(self, device: Device, arrival_us: int) -> Iterator[Heard]:
         """A value came: who was thought gone is back, unless its availability says otherwise."""
@@ -408,12 +407,3 @@ def _update_of(update: Any) -> Fota | None:
         return None
     percent = number_of(update.get("progress"))
     return Fota(phase="downloading", percent=percent if percent is not None and 0 <= percent <= 100 else None)
-
-
-def _log_of(payload: bytes) -> Log:
-    """A line of ESPHome's log: `[I][app:102]: text` in colours."""
-    text = _ANSI.sub("", payload[:4000].decode("utf-8", "replace")).strip()
-    match = _ESPHOME_LINE.match(text)
-    if match is None:
-        return Log(text=text[:1000])
-    return Log(level=_ESPHOME_LEVELS.get(match.group(1)), tag=match.group(2), text=match.group(3)[:1000])

@@ -7,7 +7,6 @@ device (`cmps`). Wrong types never raise: a value of the wrong kind is as if it 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -196,7 +195,7 @@ def _entity(key: str, component: str, object_id: str, config: Mapping[str, Any],
         unit=_text(config.get("unit_of_measurement")),
         device_class=_text(config.get("device_class")),
         availabilities=tuple(_availabilities(config, topics["availability_topic"])),
-        availability_mode=mode if (mode := config.get("availability_mode")) in {"all", "any"} else "latest",
+        availability_mode=mode if (mode := _text(config.get("availability_mode"))) in {"all", "any"} else "latest",
         expire_after_s=_seconds(config.get("expire_after")),
         command_topic=topics["command_topic"],
         payload_install=_payload(config.get("payload_install")),
@@ -313,5 +312,5 @@ def _seconds(given: Any) -> float | None:
         given = int(given)
     if isinstance(given, bool) or not isinstance(given, (int, float)):
         return None
-    # A year: longer is as good as never.
-    return float(given) if math.isfinite(given) and 0 < given <= 31_536_000 else None
+    # A year: longer is as good as never. NaN is in no range.
+    return float(given) if 0 < given <= 31_536_000 else None

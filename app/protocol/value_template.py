@@ -14,36 +14,31 @@ entity is either read exactly as its maker meant it or not at all.
 
 from __future__ import annotations
 
-import math
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
+
+from app.protocol.value_template_parts import (
+    COMPARISONS,
+    UNDEFINED,
+    Node,
+    NoValue,
+    UnreadableTemplate,
+    arithmetic,
+    choice,
+    compared,
+    constant,
+    filtered,
+    item,
+    logic,
+    negation,
+    tested,
+)
 
 # Real ones have less than 100 characters; these bounds keep a hostile one from costing more than its own length.
 MAX_LENGTH = 1000
 MAX_TOKENS = 250
 MAX_DEPTH = 16
-# Whole numbers beyond this are handled as floats: a chain of multiplications can not make digits without end.
-_LARGEST_INT = 2**63
-_MOST_DECIMALS = 12
-_MAX_TEXT = 512
 
-
-class UnreadableTemplate(ValueError):
-    """A template outside the subset; the text says what was met."""
-
-
-class NoValue(Exception):
-    """A template that has no value for this message: a key is missing, or a text is no number."""
-
-
-class _Undefined:
-    """What a missing key gives, as in Jinja."""
-
-
-UNDEFINED: Final = _Undefined()
-_Node = Callable[[Mapping[str, Any]], Any]
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>\d{1,20}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,3})?)
@@ -52,14 +47,6 @@ _TOKEN = re.compile(
     |(?P<sign>==|!=|<=|>=|[-+*/|.,()\[\]<>]))""",
     re.VERBOSE | re.ASCII,
 )
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
 _CONSTANTS = {"true": True, "True": True, "false": False, "False": False, "none": None, "None": None}
 
 
@@ -96,7 +83,7 @@ class _Parser:
         self._at = 0
         self._depth = 0
 
-    def whole(self) -> _Node:
+    def whole(self) -> Node:
         node = self._ternary()
         if self._at != len(self._tokens):
             raise UnreadableTemplate(f"{self._tokens[self._at][1][:20]!r} is not understood here")
@@ -120,7 +107,7 @@ class _Parser:
         if not self._take(wanted):
             raise UnreadableTemplate(f"{wanted!r} is missing")
 
-    def _ternary(self) -> _Node:
+    def _ternary(self) -> Node:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise UnreadableTemplate("nested too deep")
@@ -128,70 +115,70 @@ class _Parser:
         if self._take("if"):
             condition = self._logic("or")
             self._expect("else")
-            node = _choice(condition, node, self._ternary())
+            node = choice(condition, node, self._ternary())
         self._depth -= 1
         return node
 
-    def _logic(self, word: str) -> _Node:
+    def _logic(self, word: str) -> Node:
         nodes = [self._logic_part(word)]
         while self._take(word):
             nodes.append(self._logic_part(word))
-        return nodes[0] if len(nodes) == 1 else _logic(word == "or", tuple(nodes))
+        return nodes[0] if len(nodes) == 1 else logic(word == "or", tuple(nodes))
 
-    def _logic_part(self, word: str) -> _Node:
+    def _logic_part(self, word: str) -> Node:
         return self._logic("and") if word == "or" else self._comparison()
 
-    def _comparison(self) -> _Node:
+    def _comparison(self) -> Node:
         if self._take("not"):
-            return _negation(self._comparison_of_sums())
+            return negation(self._comparison_of_sums())
         return self._comparison_of_sums()
 
-    def _comparison_of_sums(self) -> _Node:
+    def _comparison_of_sums(self) -> Node:
         node = self._sum()
-        if sign := self._take(*_COMPARISONS):
-            return _compared(_COMPARISONS[sign], node, self._sum())
+        if sign := self._take(*COMPARISONS):
+            return compared(COMPARISONS[sign], node, self._sum())
         if self._take("is"):
             negated = bool(self._take("not"))
             test = self._take("defined", "none", "number")
             if not test:
                 raise UnreadableTemplate("a test other than defined, none and number")
-            node = _tested(test, node)
-            return _negation(node) if negated else node
+            node = tested(test, node)
+            return negation(node) if negated else node
         return node
 
-    def _sum(self) -> _Node:
+    def _sum(self) -> Node:
         node = self._product()
         while sign := self._take("+", "-"):
-            node = _arithmetic(sign, node, self._product())
+            node = arithmetic(sign, node, self._product())
         return node
 
-    def _product(self) -> _Node:
+    def _product(self) -> Node:
         node = self._unary()
         while sign := self._take("*", "/"):
-            node = _arithmetic(sign, node, self._unary())
+            node = arithmetic(sign, node, self._unary())
         return node
 
-    def _unary(self) -> _Node:
+    def _unary(self) -> Node:
         negative = bool(self._take("-"))
         node = self._postfixed(self._primary())
         if negative:
-            node = _arithmetic("-", _constant(0), node)
+            node = arithmetic("-", constant(0), node)
         while self._take("|"):
             name = self._name()
-            node = _filtered(name, node, self._arguments() if self._peek() == "(" else [])
+            node = filtered(name, node, self._arguments() if self._peek() == "(" else [])
         return node
 
-    def _postfixed(self, node: _Node) -> _Node:
+    def _postfixed(self, node: Node) -> Node:
         while True:
             if self._take("."):
                 key = self._name()
                 self.keys.append(key)
-                node = _item(node, _constant(key))
+                node = item(node, constant(key))
             elif self._take("["):
                 kind, text = self._tokens[self._at] if self._at < len(self._tokens) else ("", "")
                 if kind == "string":
                     self.keys.append(text[1:-1])
-                node = _item(node, self._ternary())
+                node = item(node, self._ternary())
                 self._expect("]")
             else:
                 return node
@@ -202,37 +189,37 @@ class _Parser:
             return self._tokens[self._at - 1][1]
         raise UnreadableTemplate("a name is missing")
 
-    def _arguments(self) -> list[_Node]:
+    def _arguments(self) -> list[Node]:
         self._expect("(")
-        nodes: list[_Node] = []
+        nodes: list[Node] = []
         while not self._take(")"):
             if nodes:
                 self._expect(",")
             nodes.append(self._ternary())
         return nodes
 
-    def _primary(self) -> _Node:
+    def _primary(self) -> Node:
         if self._at >= len(self._tokens):
             raise UnreadableTemplate("it ends too early")
         kind, text = self._tokens[self._at]
         self._at += 1
         if kind == "number":
-            return _constant(int(text) if text.isdigit() else float(text))
+            return constant(int(text) if text.isdigit() else float(text))
         if kind == "string":
-            return _constant(text[1:-1])
+            return constant(text[1:-1])
         if text == "(":
             node = self._ternary()
             self._expect(")")
             return node
         if kind == "name" and text in _CONSTANTS:
-            return _constant(_CONSTANTS[text])
+            return constant(_CONSTANTS[text])
         if text in {"value", "value_json"}:
             self.needs_json = self.needs_json or text == "value_json"
             return lambda names: names[text]
         if text in {"float", "int"} and self._peek() == "(":
             arguments = self._arguments()
             if arguments:
-                return _filtered(text, arguments[0], arguments[1:])
+                return filtered(text, arguments[0], arguments[1:])
         raise UnreadableTemplate(f"{text[:20]!r} is not understood")
 
 
@@ -256,195 +243,4 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     return tokens
 
 
-# --- What the parts compute -----------------------------------------------------------------------------------------
-
-
-def _constant(value: Any) -> _Node:
-    return lambda _names: value
-
-
-def _choice(condition: _Node, yes: _Node, no: _Node) -> _Node:
-    return lambda names: yes(names) if _true(condition(names)) else no(names)
-
-
-def _negation(node: _Node) -> _Node:
-    return lambda names: not _true(node(names))
-
-
-def _logic(is_or: bool, nodes: tuple[_Node, ...]) -> _Node:
-    def evaluate(names: Mapping[str, Any]) -> Any:
-        found: Any = UNDEFINED
-        for node in nodes:
-            found = node(names)
-            if _true(found) is is_or:
-                break
-        return found
-
-    return evaluate
-
-
-def _compared(compare: Callable[[Any, Any], Any], left: _Node, right: _Node) -> _Node:
-    return lambda names: bool(compare(left(names), right(names)))
-
-
-def _tested(test: str, node: _Node) -> _Node:
-    if test == "defined":
-        return lambda names: node(names) is not UNDEFINED
-    if test == "none":
-        return lambda names: node(names) is None
-    return lambda names: _is_number(node(names))
-
-
-def _item(container: _Node, key: _Node) -> _Node:
-    def evaluate(names: Mapping[str, Any]) -> Any:
-        where, what = container(names), key(names)
-        if isinstance(where, dict):
-            return where.get(what, UNDEFINED) if isinstance(what, (str, int)) else UNDEFINED
-        if isinstance(where, list) and type(what) is int and -len(where) <= what < len(where):
-            return where[what]
-        if where is UNDEFINED and names.get("value_json") is not UNDEFINED:
-            # Jinja makes an error of a key of a missing key, where ours has simply no value.
-            raise NoValue
-        return UNDEFINED
-
-    return evaluate
-
-
-def _arithmetic(sign: str, left: _Node, right: _Node) -> _Node:
-    def evaluate(names: Mapping[str, Any]) -> float:
-        a, b = _operand(left(names)), _operand(right(names))
-        if sign == "+":
-            return a + b
-        if sign == "-":
-            return a - b
-        return a * b if sign == "*" else a / b
-
-    return evaluate
-
-
-def _operand(value: Any) -> float:
-    """A number for arithmetic. Jinja does not make numbers of text, and neither do we."""
-    if not _is_number(value):
-        raise NoValue
-    return value if isinstance(value, float) or -_LARGEST_INT < value < _LARGEST_INT else float(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _true(value: Any) -> bool:
-    return value is not UNDEFINED and bool(value)
-
-
-def _to_number(value: Any) -> float:
-    if isinstance(value, str):
-        if len(value) > 40 or "_" in value:
-            raise NoValue
-        value = float(value)
-    elif isinstance(value, bool):
-        value = int(value)
-    elif not _is_number(value):
-        raise NoValue
-    if not math.isfinite(value):
-        raise NoValue
-    return float(value)
-
-
-def _float(value: Any) -> float:
-    return _to_number(value)
-
-
-def _int(value: Any) -> int:
-    return value if type(value) is int else int(_to_number(value))
-
-
-def _or_default(convert: Callable[[Any], Any], node: _Node, arguments: Sequence[_Node]) -> _Node:
-    def evaluate(names: Mapping[str, Any]) -> Any:
-        try:
-            return convert(node(names))
-        except (NoValue, ValueError, OverflowError):
-            if not arguments:
-                raise NoValue from None
-            return arguments[0](names)
-
-    return evaluate
-
-
-def _rounded(node: _Node, arguments: Sequence[_Node]) -> _Node:
-    def evaluate(names: Mapping[str, Any]) -> float:
-        decimals = _int(arguments[0](names)) if arguments else 0
-        if abs(decimals) > _MOST_DECIMALS:
-            raise NoValue
-        # Home Assistant's own filter takes text too.
-        return round(_to_number(node(names)), decimals)
-
-    return evaluate
-
-
-def _defaulted(node: _Node, arguments: Sequence[_Node]) -> _Node:
-    def evaluate(names: Mapping[str, Any]) -> Any:
-        try:
-            found = node(names)
-        except NoValue:
-            found = UNDEFINED
-        also_false = len(arguments) > 1 and _true(arguments[1](names))
-        if found is UNDEFINED or (also_false and not found):
-            return arguments[0](names) if arguments else ""
-        return found
-
-    return evaluate
-
-
-def _text(change: Callable[[str], str], node: _Node) -> _Node:
-    def evaluate(names: Mapping[str, Any]) -> str:
-        found = node(names)
-        if isinstance(found, (str, int, float)) and len(text := str(found)) <= _MAX_TEXT:
-            return change(text)
-        raise NoValue
-
-    return evaluate
-
-
-_TEXT_FILTERS: dict[str, Callable[[str], str]] = {
-    "trim": str.strip,
-    "lower": str.lower,
-    "upper": str.upper,
-    "string": str,
-}
-# Name -> the most arguments it takes.
-_FILTERS = {"float": 1, "int": 1, "round": 1, "default": 2, "d": 2, "is_defined": 0, "abs": 0, "multiply": 1, "add": 1}
-_FILTERS |= dict.fromkeys(_TEXT_FILTERS, 0)
-_NEED_ONE = frozenset({"multiply", "add"})
-
-
-def _filtered(name: str, node: _Node, arguments: Sequence[_Node]) -> _Node:
-    if name not in _FILTERS:
-        raise UnreadableTemplate(f"the filter {name[:20]!r} is not understood")
-    if len(arguments) > _FILTERS[name] or (name in _NEED_ONE and not arguments):
-        raise UnreadableTemplate(f"{len(arguments)} arguments of {name}")
-    if name in _TEXT_FILTERS:
-        return _text(_TEXT_FILTERS[name], node)
-    if name in {"default", "d"}:
-        return _defaulted(node, arguments)
-    if name == "round":
-        return _rounded(node, arguments)
-    if name == "abs":
-        return lambda names: abs(_operand(node(names)))
-    if name in _NEED_ONE:
-        return _arithmetic("*" if name == "multiply" else "+", node, arguments[0])
-    if name == "is_defined":
-        return _defined(node)
-    return _or_default(_float if name == "float" else _int, node, arguments)
-
-
-def _defined(node: _Node) -> _Node:
-    """The value, or none at all: where Home Assistant leaves the entity as it was."""
-
-    def evaluate(names: Mapping[str, Any]) -> Any:
-        found = node(names)
-        if found is UNDEFINED:
-            raise NoValue
-        return found
-
-    return evaluate
+__all__ = ["MAX_LENGTH", "UNDEFINED", "NoValue", "UnreadableTemplate", "ValueTemplate"]

@@ -9,7 +9,6 @@ keeps such keys, grown old, beside the new ones. -32768 and 65535 are no values.
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -72,19 +71,24 @@ def facts_of(message: Mapping[str, Any], meter_kind: str | None = None) -> Facts
     about: Mapping[str, Any] = device if isinstance(device, dict) else {}
     quality = message.get("linkquality")
     serial = _plain(message).get("meter_serial_number")
-    update = message.get("update")
-    newer = update.get("latest_version") if isinstance(update, dict) and update.get("state") == "available" else None
     return Facts(
         name=_text(about.get("friendlyName")),
         maker=_text(about.get("manufacturerName")) or MAKER,
         model=_text(about.get("model")) or MODEL,
         firmware=_text(about.get("softwareBuildID")),
         hardware=_text(about.get("hardwareVersion")),
-        newer_firmware=_text(newer),
+        newer_firmware=_newer_firmware(message.get("update")),
         meter_kind=meter_kind,
         meter_serial=_text(serial),
         link_quality=quality if type(quality) is int and 0 <= quality <= 255 else None,
     )
+
+
+def _newer_firmware(update: Any) -> str | None:
+    """The version that Zigbee2MQTT offers, "" for none, None while it has not looked."""
+    if not isinstance(update, dict) or update.get("state") not in ("available", "idle"):
+        return None
+    return _text(update.get("latest_version")) if update["state"] == "available" else ""
 
 
 def ieee_address_of(message: Mapping[str, Any]) -> str | None:
@@ -214,11 +218,11 @@ def _indexes_wh(message: Mapping[str, Any]) -> dict[str, int]:
         name = key if key in _ENERGIES else _snake(key)
         if name not in _ENERGIES or (name != key and name in message):
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             continue
-        index = round(value * 1000) if name == key else round(value)
-        if 0 <= index <= _LARGEST_WH:
-            indexes[name] = index
+        index_wh = value * 1000 if name == key else value
+        if 0 <= index_wh <= _LARGEST_WH:
+            indexes[name] = round(index_wh)
     return indexes
 
 
@@ -238,9 +242,10 @@ def _known(value: Any) -> bool:
 
 
 def _whole(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    """A whole number; None for sentinels, NaN and what no meter has."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value in _SENTINELS:
         return None
-    return None if value in _SENTINELS or abs(value) > 1e9 else round(value)
+    return round(value) if -1e9 <= value <= 1e9 else None
 
 
 def _text(value: Any) -> str | None:

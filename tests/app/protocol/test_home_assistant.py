@@ -481,7 +481,10 @@ def test_an_update_entity_tells_versions_and_progress():
     ear.config("update/m/update", sensor(None, "firmware", state_topic="m/update", command_topic="m/update/set"))
     what = ear.said("m/update", {"installed_version": "1.0", "latest_version": "1.1"})
     assert facts(what) == {"firmware": "1.0", "newer_firmware": "1.1"}
-    assert facts(ear.said("m/update", {"installed_version": "1.1", "latest_version": "1.1"})) == {"firmware": "1.1"}
+    assert facts(ear.said("m/update", {"installed_version": "1.1", "latest_version": "1.1"})) == {
+        "firmware": "1.1",
+        "newer_firmware": "",
+    }
     what = ear.said("m/update", {"update": {"state": "updating", "progress": 41.5}})
     assert [one for one in what if isinstance(one, Fota)] == [Fota(phase="downloading", percent=41.5)]
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +73,7 @@ _LIKELY = {
     "l_ver_t": _TOPICS,
     "l_ver_tpl": _TEMPLATES,
 }
+_OF_DEVICE = {*_LONG_IN_DEVICE, *_LONG_IN_DEVICE.values()}
 _FIXED = ("stat_t", "unit_of_meas", "dev_cla", "dev")
 _KEYS = st.sampled_from([*_LONG, *_LONG.values(), *_LONG_IN_DEVICE])
 _ONE_CONFIG = st.one_of(
@@ -149,7 +151,7 @@ _PAYLOADS = st.one_of(
 )
 _MESSAGES = st.lists(
     st.tuples(_CONFIG_TOPICS, _CONFIGS.map(_json) | st.binary(max_size=20)) | st.tuples(_TOPICS, _PAYLOADS),
-    max_size=12,
+    max_size=10,
 )
 
 
@@ -171,7 +173,7 @@ def check(heard: list[Heard]) -> None:
                 assert not isinstance(value, float) or math.isfinite(value)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(messages=_MESSAGES, retained=st.booleans(), step_us=st.integers(-(10**9), 10**9))
 @example(
     messages=[
@@ -220,3 +222,45 @@ def test_any_value_of_an_entity(payloads, template, unit, name):
     for at, payload in enumerate(payloads):
         check(list(dialect.take("a", payload, retained=False, arrival_us=at)))
     check(list(dialect.due(10**12)))
+
+
+_ODD = (None, True, 5, -1, 1e300, 2**200, "", "x", "{{", "~", [], {}, [[]], [{}], [None], {"a": {}}, [["mac", {}]])
+
+
+@pytest.mark.parametrize("key", sorted({*_LONG, *_LONG.values(), *_LONG_IN_DEVICE, *_LONG_IN_DEVICE.values(), "~"}))
+def test_each_key_of_a_config_with_each_kind_of_value(key):
+    base = {"state_topic": "a", "unit_of_measurement": "W", "availability_topic": "b", "command_topic": "a/set"}
+    for odd in _ODD:
+        dialect = HomeAssistant()
+        for component in ("sensor", "update", "button", "binary_sensor", "device"):
+            device = {"identifiers": ["d"], "name": "n"} | ({key: odd} if key in _OF_DEVICE else {})
+            config = base | {"device": device} | {key: odd}
+            part = {"platform": "sensor"} | base | {key: odd}
+            config |= {"components": {"c": part, "odd": odd}} if component == "device" and key != "components" else {}
+            heard = dialect.take(f"homeassistant/{component}/x/config", _json(config), retained=True, arrival_us=0)
+            availability = {"device": {"ids": "d"}, "avty": [{"t": "b", key: odd}], "stat_t": "a"}
+            heard = [
+                *heard,
+                *dialect.take("homeassistant/sensor/y/config", _json(availability), retained=True, arrival_us=0),
+            ]
+            for topic, payload in (("a", b"5"), ("a", b'{"state":{}}'), ("b", b"online"), ("b", b"[]")):
+                heard += dialect.take(topic, payload, retained=False, arrival_us=0)
+            check([*heard, *dialect.due(10**13)])
+
+
+@pytest.mark.parametrize("key", _ZLINKY_KEYS)
+def test_each_key_of_a_zlinky_with_each_kind_of_value(key):
+    for odd in _ODD:
+        dialect = HomeAssistant()
+        message = {"current_tarif": "BASE", "status_register": "003A0001", "device": {"ieeeAddr": odd, "model": odd}}
+        message |= {"update": {"state": odd, "latest_version": odd, "progress": odd}} | {key: odd}
+        check(list(dialect.take("zigbee2mqtt/x", _json(message), retained=False, arrival_us=0)))
+
+
+def test_each_label_of_teleinfo2mqtt_with_each_kind_of_value():
+    for label in sorted(LABELS):
+        for odd in _ODD:
+            dialect = HomeAssistant()
+            for group in (odd, {"raw": odd, "value": odd, "timestamp": odd}, {"raw": "1", "timestamp": {"date": odd}}):
+                message = _json({"PAPP": {"raw": "00100"}, label: group})
+                check(list(dialect.take("teleinfo/042261000001", message, retained=False, arrival_us=0)))

@@ -366,6 +366,7 @@ def test_an_update_over_the_air():
     assert [one for one in what if isinstance(one, Fota)] == [Fota(phase="downloading", percent=13.4)]
     what = ear.said(TOPIC, STANDARD | {"update": {"state": "available", "latest_version": 7, "installed_version": 6}})
     assert facts(what) == {"newer_firmware": "7"}
+    assert facts(ear.said(TOPIC, STANDARD | {"update": {"state": "idle"}})) == {"newer_firmware": ""}
 
 
 def test_nothing_is_refused_of_a_whole_day():
