@@ -53,7 +53,8 @@ class Device:
     """One device: its entities, what was told of it, and values that wait for their window to end."""
 
     __slots__ = (
-        "_availabilities", "_dirty", "_facts", "_latest", "_mode", "_phases", "_states", "_told", "_uses", "entities",
+        "_availabilities", "_dirty", "_expire_after_s", "_facts",
+        "_latest", "_mode", "_phases", "_states", "_told", "_uses", "entities",
         "extra_availabilities", "gathering", "id", "is_meter", "last_value_us", "maker", "told_online", "z2m", "zlinky",
     )  # fmt: skip
 
@@ -76,6 +77,7 @@ class Device:
         self._states: dict[str, bool] = {}
         self._latest: bool | None = None
         self._dirty = True
+        self._expire_after_s: float | None = None
         self._uses: dict[str, Use] = {}
         self._phases: dict[str, int] = {}
         self._availabilities: dict[str, list[Availability]] = {}
@@ -111,15 +113,9 @@ class Device:
 
     @property
     def expire_after_s(self) -> float | None:
-        """After so long without a value every entity is out of date; None when one never is."""
+        """After so long without a value every entity is out of date; None when no entity says it."""
         self._judge()
-        lasting = [
-            self.entities[key].expire_after_s
-            for key, use in self._uses.items()
-            if is_metering(use) and self.entities[key].expire_after_s is not None
-        ]
-        # Values that change once a day have none of it; those that have it say whether the device lives.
-        return max((seconds for seconds in lasting if seconds is not None), default=None)
+        return self._expire_after_s
 
     def _judge(self) -> None:
         if not self._dirty:
@@ -132,6 +128,9 @@ class Device:
         if labels and self.z2m is None:
             mode = TicMode.STANDARD if labels & LABELS_OF_MODE[TicMode.STANDARD].keys() else TicMode.HISTORIQUE
             self.hear_facts(Facts(meter_kind=f"linky-{mode}"))
+        # Values that change once a day have none of it; those that have it say whether the device lives.
+        lasting = [self.entities[key].expire_after_s for key, use in self._uses.items() if is_metering(use)]
+        self._expire_after_s = max((seconds for seconds in lasting if seconds is not None), default=None)
         self._phases = {}
         for use in self._uses.values():
             if use.kind is Kind.FIELD and use.number:
@@ -289,6 +288,6 @@ def _connectivity_of(entity: EntityConfig) -> Availability | None:
 
 
 def topics_of(entity: EntityConfig) -> Sequence[str]:
-    """The topics on which something of an entity is said."""
-    topics = [entity.state_topic, entity.latest_topic, *(one.topic for one in entity.availabilities)]
+    """The topics on which the values of an entity are said."""
+    topics = (entity.state_topic, entity.latest_topic)
     return list(dict.fromkeys(topic for topic in topics if topic is not None))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from app.protocol import teleinfo2mqtt
 from app.protocol.codec import Reason, Refused
-from app.protocol.foreign import MOST_DEVICES, Heard, Refusal
+from app.protocol.foreign import MOST_DEVICES, Facts, Heard, Refusal
 from app.protocol.home_assistant_config import Availability, ConfigTopic, EntityConfig, parse_config
 from app.protocol.home_assistant_devices import Device, topics_of
 from app.protocol.home_assistant_quantities import measures
@@ -16,12 +16,16 @@ from app.protocol.zigbee2mqtt import Zigbee2Mqtt
 
 # A fleet of 20,000 devices with ten entities each fits.
 MOST_ENTITIES = 200_000
+# One message is read for each of these; a device has 50.
+MOST_ENTITIES_OF_TOPIC = 1_000
 _MOST_REFUSED = 10_000
 # First levels of topics that a listener is asked to subscribe to, one filter each.
 _MOST_ROOTS = 5_000
 # Our own modules' topics and the broker's are nobody else's, whatever a config says.
 RESERVED = (PREFIX.split("/", 1)[0] + "/", "$")
 _BRIDGE_STATE = "/bridge/state"
+_TICMETER = "GammaTroniques"
+_SERIAL_DIGITS = 12
 
 
 class Registry:
@@ -99,8 +103,10 @@ class Registry:
                 yield Heard("", Refusal("too_many_devices", f"more than {MOST_DEVICES}"))
                 break
             key = f"{topic}#{entity.key}"
-            if self._entities >= MOST_ENTITIES or not device.put_entity(key, entity):
-                yield Heard(name, Refusal(Reason.LENGTH, "too many entities"))
+            crowded = any(len(self._users.get(used, ())) >= MOST_ENTITIES_OF_TOPIC for used in topics_of(entity))
+            if crowded or self._entities >= MOST_ENTITIES or not device.put_entity(key, entity):
+                self._drop_if_empty(name)
+                yield Heard("", Refusal(Reason.LENGTH, "too many entities"))
                 break
             if (name, key) not in keys:
                 self._entities += 1
@@ -137,8 +143,7 @@ class Registry:
             self.filters = (*self.filters, f"{base}/#")
 
     def _is_wanted(self, entity: EntityConfig) -> bool:
-        topics = topics_of(entity)
-        named = [*topics, entity.command_topic or ""]
+        named = [*topics_of(entity), *(one.topic for one in entity.availabilities), entity.command_topic or ""]
         if not any(named) or any(topic.startswith(RESERVED) for topic in named):
             return False
         return entity.state_topic is None or not self._claimed_elsewhere(entity.state_topic)
@@ -147,7 +152,12 @@ class Registry:
         for topic in topics_of(entity):
             self._users.setdefault(topic, {})[device.id, key] = None
             self._learn_root(topic)
+        if entity.device.maker == _TICMETER and entity.expire_after_s is not None:
+            # It gives four of its periods to each value.
+            device.hear_facts(Facts(period_ms=round(entity.expire_after_s * 250)))
         for one in entity.availabilities:
+            self._users.setdefault(one.topic, {})[device.id, ""] = None
+            self._learn_root(one.topic)
             if one.topic.endswith(_BRIDGE_STATE):
                 base = one.topic.removesuffix(_BRIDGE_STATE)
                 self.learn_base(base)
@@ -172,11 +182,16 @@ class Registry:
         for name, key in keys:
             device = self.devices.get(name)
             entity = device.drop_entity(key) if device is not None else None
-            if entity is None:
+            if device is None or entity is None:
                 continue
             self._entities -= 1
             for used in topics_of(entity):
                 self._unuse(used, (name, key))
+            still = {one.topic for other in device.entities.values() for one in other.availabilities}
+            still |= {one.topic for one in device.extra_availabilities}
+            for one in entity.availabilities:
+                if one.topic not in still:
+                    self._unuse(one.topic, (name, ""))
         return {name for name, _ in keys}
 
     def _unuse(self, topic: str, user: tuple[str, str]) -> None:
@@ -200,7 +215,7 @@ class Registry:
 
 def device_name(identifier: str) -> tuple[str, str | None]:
     """The id of a device by its identifier; and the meter's number, where that is the identifier."""
-    if teleinfo2mqtt.is_meter_number(identifier):
+    if len(identifier) == _SERIAL_DIGITS and teleinfo2mqtt.is_meter_number(identifier):
         return teleinfo2mqtt.device_of(identifier), identifier
     return identifier, None
 

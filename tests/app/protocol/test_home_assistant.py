@@ -555,6 +555,24 @@ def test_too_many_entities(monkeypatch):
     assert refusals(ear.config("sensor/m/power4", sensor("W", "power", state_topic="m/p4"))) == []
 
 
+def test_too_many_entities_on_one_topic(monkeypatch):
+    monkeypatch.setattr(home_assistant_registry, "MOST_ENTITIES_OF_TOPIC", 3)
+    ear = Ear()
+    what = [ear.config(f"sensor/m/power{n}", sensor("W", "power", device={"ids": [f"m{n}"]})) for n in range(5)]
+    assert [refusals(one) for one in what] == [[], [], [], ["length"], ["length"]]
+    assert ear.send("m4", "reboot") is None
+
+
+def test_availability_goes_with_the_last_entity_that_names_it():
+    ear = Ear()
+    ear.config("sensor/m/power", sensor("W", "power", availability_topic="m/up"))
+    ear.config("sensor/m/energy", sensor("Wh", "energy", availability_topic="m/up"))
+    ear.config("sensor/m/power", b"")
+    assert presences(ear.said("m/up", "online")) == [True]
+    ear.config("sensor/m/energy", sensor("Wh", "energy"))
+    assert not ear.dialect.claims("m/up")
+
+
 def test_an_entity_that_is_published_anew_counts_once(monkeypatch):
     monkeypatch.setattr(home_assistant_registry, "MOST_ENTITIES", 2)
     ear = Ear()

@@ -127,7 +127,8 @@ def test_connectivity_where_there_is_no_availability():
 # --- TICMeter: `~`, one label a topic, a connection in place of identifiers, exp_aft of 4 periods --------------------
 
 
-def ticmeter(ear: Ear, *labels: tuple[str, str | None, str | None]) -> None:
+def ticmeter(ear: Ear, *labels: tuple[str, str | None, str | None]) -> list[object]:
+    heard = []
     for label, unit, device_class in labels:
         config = {
             "~": "TICMeter-0001",
@@ -146,7 +147,8 @@ def ticmeter(ear: Ear, *labels: tuple[str, str | None, str | None]) -> None:
         }
         config |= {"unit_of_meas": unit} if unit else {}
         config |= {"dev_cla": device_class} if device_class else {}
-        ear.config(f"sensor/TICMeter_0001/{label}", config)
+        heard += ear.config(f"sensor/TICMeter_0001/{label}", config)
+    return heard
 
 
 STANDARD = (
@@ -175,7 +177,14 @@ STANDARD = (
 
 def test_ticmeter_in_standard_mode():
     ear = Ear()
-    ticmeter(ear, *STANDARD)
+    assert facts(ticmeter(ear, *STANDARD)) == {
+        "name": "TICMeter 0001",
+        "maker": "GammaTroniques",
+        "model": "TICMeter",
+        "firmware": "2.1",
+        "meter_kind": "linky-standard",
+        "period_ms": 60_000,
+    }
     sent = {
         "ADSC": "042261000001",
         "EAST": "30000",
