@@ -215,7 +215,7 @@ def _indexes_wh(message: Mapping[str, Any]) -> dict[str, int]:
     """Indexes in Wh: from kWh under today's keys; the old converter's keys, in Wh, only where today's are missing."""
     indexes: dict[str, int] = {}
     for key, value in message.items():
-        name = key if key in _ENERGIES else _snake(key)
+        name = key if key.islower() else _snake(key)
         if name not in _ENERGIES or (name != key and name in message):
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)):

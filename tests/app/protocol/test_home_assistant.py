@@ -528,6 +528,16 @@ def test_a_config_can_not_have_us_command_somebody_else(topic):
     assert ear.send("meter-1", "reboot") is None
 
 
+def test_a_config_can_not_have_us_command_who_speaks_another_dialect():
+    ear = Ear(HomeAssistant(claimed_elsewhere=lambda topic: topic.startswith("meter/other")))
+    meter_with(ear)
+    device = {"device": {"identifiers": ["meter-1"]}, "device_class": "restart"}
+    ear.config("button/m/restart", device | {"command_topic": "meter/other/Restart"})
+    assert ear.send("meter-1", "reboot") is None
+    ear.config("button/m/restart", device | {"command_topic": "meter/own/restart"})
+    assert ear.send("meter-1", "reboot") is not None
+
+
 # --- Bounds ---------------------------------------------------------------------------------------------------------
 
 
@@ -543,6 +553,13 @@ def test_too_many_devices(monkeypatch):
     # Room again.
     ear.dialect.forget("m0")
     assert refusals(ear.config("sensor/m4/power", sensor("W", "power", device={"ids": ["m4"]}))) == []
+
+
+def test_a_device_that_its_config_left_is_gone(monkeypatch):
+    monkeypatch.setattr(home_assistant_registry, "MOST_DEVICES", 2)
+    ear = Ear()
+    for n in range(5):
+        assert refusals(ear.config("sensor/m/power", sensor("W", "power", device={"ids": [f"m{n}"]}))) == []
 
 
 def test_too_many_entities(monkeypatch):

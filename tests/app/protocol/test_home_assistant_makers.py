@@ -311,6 +311,30 @@ def test_teleinfo2mqtt_in_standard_mode():
     ]
 
 
+def test_the_gateways_period_is_no_gap_of_the_meter_link():
+    ear = Ear()
+    for second in ("31", "41"):
+        message = {
+            "ADSC": {"raw": NUMBER, "value": int(NUMBER)},
+            "DATE": stamped("", "", f"2022-06-09T06:05:{second}.000Z"),
+            "SINSTS": {"raw": "00840", "value": 840},
+        }
+        (reading,) = readings(ear.said(f"teleinfo/{NUMBER}", message))
+        assert values(reading).keys() == {"time_ms", "apparent_va"}
+
+
+def test_an_index_that_jumps_is_left_out():
+    ear = Ear()
+    for second, index, expected in (("31", 30_000, 30_000), ("41", 30_010, 30_010), ("51", 930_010, None)):
+        message = {
+            "DATE": stamped("", "", f"2022-06-09T06:05:{second}.000Z"),
+            "EAST": {"raw": f"{index:09}", "value": index},
+            "SINSTS": {"raw": "00840", "value": 840},
+        }
+        (reading,) = readings(ear.said(f"teleinfo/{NUMBER}", message))
+        assert reading.drawn_wh == expected
+
+
 def test_teleinfo2mqtt_with_discovery():
     ear = Ear()
     heard = []

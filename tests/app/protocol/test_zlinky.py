@@ -96,6 +96,18 @@ def test_indexes_that_are_none(nothing):
     assert "drawn_wh" not in one(STANDARD | {"current_summ_delivered": nothing})
 
 
+def test_a_total_that_was_not_read_yet():
+    assert "drawn_wh" not in one(STANDARD | {"current_summ_delivered": 0})
+    nothing_drawn = {"current_tier1_summ_delivered": 0, "current_tier2_summ_delivered": 0}
+    assert one(STANDARD | {"current_summ_delivered": 0} | nothing_drawn)["drawn_wh"] == 0
+
+
+def test_a_retained_message_tells_facts_and_no_reading():
+    what = Ear().said(TOPIC, STANDARD, retained=True)
+    assert facts(what)["link_quality"] == 93
+    assert readings(what) == []
+
+
 def test_65535_is_an_index():
     assert one(STANDARD | {"current_summ_delivered": 65535})["drawn_wh"] == 65_535_000
 
