@@ -15,6 +15,8 @@ import msgspec
 
 # More than any module's payload; a longer line is dropped and counted.
 MAX_LINE_BYTES = 1_048_576
+# JSON over several lines is what people paste; each line more costs a look at all of it.
+MAX_JOINED_BYTES = 65_536
 MAX_TOPIC_BYTES = 65_535
 _NO_PAYLOAD = b"(null)"
 _ISO_TIME = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
@@ -121,7 +123,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
 
 def _joined(begun: LoggedMessage, line: bytes) -> LoggedMessage | None:
     """A payload with one more line of it; None when the line is a message of its own, or it is getting too long."""
-    if looks_like_message(line) or len(begun.payload) + len(line) > MAX_LINE_BYTES:
+    if looks_like_message(line) or len(begun.payload) + 1 + len(line) > MAX_JOINED_BYTES:
         return None
     return begun._replace(payload=begun.payload + b"\n" + line.rstrip(b"\r"))
 
