@@ -26,10 +26,14 @@ _END = re.compile(rb"!([0-9A-Fa-f]{4}|[^\r\n/]{0,8}(?=[\r\n/]))")
 _END_PATIENCE = 9
 _CRC = re.compile(rb"[0-9A-Fa-f]{1,4}\Z")
 _LINE = re.compile(
-    r"(?:(\d{1,3})-(\d{1,3}):)?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?(?:\*\d{1,3})?((?:\([^()]*\))+)\s*\Z", re.ASCII
+    r"(?:(\d{1,3})-(\d{1,3}):)?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?(?:\*255)?((?:\([^()]*\))+)\Z", re.ASCII
 )
+# Letters (F.F, C.1.0), and stored values of former months (*01, &01): they are objects, of no use here.
+_UNUSED_LINE = re.compile(r"[A-Z0-9.:*&-]{1,24}(?:\([^()]*\))+\Z", re.ASCII)
+# Frame characters of IEC 62056-21, which Germans keep around the lines.
+_AROUND_LINES = " \0\x02\x03"
 _VALUE = re.compile(r"\(([^()]*)\)")
-_MORE_VALUES = re.compile(r"(?:\([^()]*\))+\s*\Z")
+_MORE_VALUES = re.compile(r"(?:\([^()]*\))+\Z")
 
 
 class Fault(enum.StrEnum):
@@ -162,7 +166,7 @@ def _parsed(body: bytes, *, checked: bool) -> Telegram:
     bad_lines = 0
     last: str | None = None
     for line in lines[1:]:
-        text = line.strip(" \0")
+        text = line.strip(_AROUND_LINES)
         if not text:
             continue
         found = _LINE.match(text)
@@ -174,6 +178,8 @@ def _parsed(body: bytes, *, checked: bool) -> Telegram:
         elif last is not None and _MORE_VALUES.match(text):
             # DSMR 2 and 3 give the value of an M-Bus meter on a line of its own.
             objects[last] = (*objects[last], *_VALUE.findall(text))
+        elif _UNUSED_LINE.match(text):
+            last = None
         else:
             bad_lines += 1
     return Telegram(lines[0][1:].strip(), objects, checked, bad_lines)

@@ -216,7 +216,7 @@ class SerialSource:
         if self._line.groups_good != self._groups_at_last_look:
             self._groups_at_last_look = self._line.groups_good
             self._listen_until_us = now_us + max(FRAME_LIMIT_US, _listen_us(self._line.mode))
-            self._say_answers()
+            self._say_answers(port)
         elif now_us > self._listen_until_us:
             every_speed = not port.has_baud or self._switches_since_answer >= len(self._modes) - 1
             self._say_nothing_of_a_meter(every_speed=every_speed)
@@ -237,12 +237,16 @@ class SerialSource:
         at = self._modes.index(self._port_mode) if self._port_mode in self._modes else -1
         return self._modes[(at + 1) % len(self._modes)]
 
-    def _say_answers(self) -> None:
+    def _say_answers(self, port: Port) -> None:
         """A meter speaks on the port: the only proof that it is the right port at the right speed."""
         self._retry_s = FIRST_RETRY_S
-        if self._line.mode is not None and self._line.mode is not self._remembered_mode:
-            self._remembered_mode = self._line.mode
-            self._remembered.remember(self._url, self._line.mode)
+        mode = self._line.mode
+        if port.has_baud and isinstance(mode, P1Mode):
+            # What counts next time is the speed that worked, whatever is usual for such telegrams.
+            mode = P1Mode.FAST if self._port_mode is P1Mode.FAST else P1Mode.SLOW
+        if mode is not None and mode is not self._remembered_mode:
+            self._remembered_mode = mode
+            self._remembered.remember(self._url, mode)
         self._bytes_at_last_answer = self._line.bytes_read
         self._switches_since_answer = 0
         if _State.ANSWERS not in self._said:

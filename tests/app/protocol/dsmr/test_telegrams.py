@@ -46,6 +46,23 @@ def test_objects_are_named_alike_whatever_the_meter_leaves_out():
     assert telegram.objects == {"1-0:1.8.0": ("1*Wh",), "1-0:2.8.0": ("2*Wh",), "1-0:0.9.0": ("3",)}
 
 
+def test_letters_stored_values_and_frame_characters_are_no_damage():
+    lines = (
+        "\x02F.F(00)",
+        "C.1.0(123)",
+        "1.8.1(0005*kWh)",
+        "1.8.1*01(0004*kWh)",
+        "1.8.2&02(0003*kWh)",
+        "(9)",
+        "1 8 1(5)",
+    )
+    [telegram], _ = read(encode_telegram("LGZ4ZMD", lines, with_crc=False))
+
+    assert telegram.objects == {"1-0:1.8.1": ("0005*kWh",)}
+    # A value that belongs to nothing, and a line whose points are gone.
+    assert telegram.bad_lines == 2
+
+
 def test_a_value_on_a_line_of_its_own_belongs_to_the_line_before():
     [telegram], _ = read(KINDS["old_netherlands"])
 

@@ -396,6 +396,16 @@ def test_the_speed_of_a_p1_port_is_found_and_remembered(plug, sources, clock, tm
     assert again.counters()["mode_switches"] == 0
 
 
+def test_the_speed_that_worked_is_remembered_whatever_is_usual_for_such_telegrams(plug, sources, clock, tmp_path):
+    state_path = tmp_path / "modes.json"
+    port = str(tmp_path / "ttyTIC")
+    plug(dsmr.netherlands(), termios.B9600)
+    sources(port, state_path=state_path)
+    until(state_path.exists, meanwhile=lambda: clock.move(LISTEN_US // 20))
+
+    assert json.loads(state_path.read_text()) == {port: "p1_9600"}
+
+
 @pytest.mark.parametrize("protocol", [Protocol.AUTO, Protocol.DSMR])
 def test_an_old_p1_port_is_slow(protocol, plug, sources, clock, tmp_path):
     plug(dsmr.with_parity(dsmr.old_netherlands()), termios.B9600)
