@@ -22,21 +22,20 @@ def is_status(content: bytes) -> bool:
 
 
 def status_messages(content: bytes) -> list[LoggedMessage]:
-    """The status topics a device with this status publishes; none when the content is no status.
+    """What a device with this status publishes when it connects; nothing when the content is no status.
 
-    The prefix is the device's id where an RPC answer names it, else made of its MAC.
+    One notification of it all, so that power and energy are one reading. The prefix is the device's id where an RPC
+    answer names it, else made of its MAC.
     """
     found = _status(content)
     if found is None:
         return []
     prefix, status = found
+    params = {name: value for name, value in status.items() if _COMPONENT.match(name) and isinstance(value, dict)}
+    notification = {"src": prefix, "dst": f"{prefix}/events", "method": "NotifyFullStatus", "params": params}
     return [
         LoggedMessage(f"{prefix}/online", b"true", None, 1),
-        *(
-            LoggedMessage(f"{prefix}/status/{name}", msgspec.json.encode(value), None, 1)
-            for name, value in status.items()
-            if _COMPONENT.match(name) and isinstance(value, dict)
-        ),
+        LoggedMessage(f"{prefix}/events/rpc", msgspec.json.encode(notification), None, 1),
     ]
 
 

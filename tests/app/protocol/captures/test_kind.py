@@ -68,12 +68,11 @@ def test_a_shellys_status(wrap):
     prefix = "shellypro3em-x" if b"src" in content else "shelly-aabbccddeeff"
 
     assert kind_of(content) is CaptureKind.SHELLY_STATUS
-    assert [(one.topic, json.loads(one.payload)) for one in status_messages(content)] == [
-        (f"{prefix}/online", True),
-        (f"{prefix}/status/em:0", STATUS["em:0"]),
-        (f"{prefix}/status/wifi", STATUS["wifi"]),
-        (f"{prefix}/status/sys", STATUS["sys"]),
-    ]
+    online, status = status_messages(content)
+    notification = json.loads(status.payload)
+    assert (online.topic, online.payload, status.topic) == (f"{prefix}/online", b"true", f"{prefix}/events/rpc")
+    assert (notification["src"], notification["method"]) == (prefix, "NotifyFullStatus")
+    assert notification["params"] == {name: STATUS[name] for name in ("em:0", "wifi", "sys")}
 
 
 @pytest.mark.parametrize(
