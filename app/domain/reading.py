@@ -18,6 +18,9 @@ Counter = Annotated[int, Meta(ge=0, le=LARGEST_COUNTER)]
 Power = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Voltage = Annotated[float, Meta(ge=0, le=1000)]
 Current = Annotated[float, Meta(ge=-10_000, le=10_000)]
+# Other meters that a meter passes on: indexes, a thousand times what a large building uses in a century.
+CubicMetres = Annotated[float, Meta(ge=0, le=1e9)]
+GigaJoules = Annotated[float, Meta(ge=0, le=1e9)]
 RegisterNumber = Annotated[int, Meta(ge=1, le=10)]
 RssiDbm = Annotated[int, Meta(ge=-127, le=0)]
 # Signed 32 bits, as the raw table keeps it: up to 24 days.
@@ -63,6 +66,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     Power is signed, + drawn, - injected. `time_ms` is UTC milliseconds since 1970 by the module's clock, None without.
     `active_w` and `apparent_va` may both be present when a device measures both; the raw table keeps active power then.
     `registers_wh` maps the supplier's register number (1..10) to its drawn index. Phase 1 is `voltage_v`, `current_a`.
+    `gas_m3`, `water_m3` and `heat_gj` are indexes of other meters that the meter passes on.
     """
 
     time_ms: TimeMs | None = None
@@ -84,3 +88,6 @@ class Reading(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     frame_gap_ms: DurationMs | None = None
     state: ModuleState | None = None
     resent: bool | None = None
+    gas_m3: CubicMetres | None = None
+    water_m3: CubicMetres | None = None
+    heat_gj: GigaJoules | None = None

@@ -167,6 +167,11 @@ class SerialSettings:
     """A meter on a serial port."""
 
     url: str = setting("", "any pyserial URL: /dev/ttyUSB0, COM3, socket://host:port; empty is none")
+    protocol: str = setting(
+        "auto",
+        "what the meter speaks: TIC (Linky), DSMR (P1 of Dutch and Belgian meters); auto: whichever is understood",
+        choices=("auto", "tic", "dsmr"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

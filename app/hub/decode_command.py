@@ -1,29 +1,33 @@
-"""`./run decode FILE`: reads a capture of a meter's serial line without a hub.
+"""`./run decode FILE`: reads a capture of a meter's line or of MQTT messages without a hub.
 
-Exit codes: 0 the file holds groups of a meter; 1 it was read and holds none; 2 it can not be read.
+Exit codes: 0 something of a meter was found; 1 the file was read and holds nothing of one; 2 it can not be read.
 """
 
 from __future__ import annotations
 
 import argparse
-import collections
-import datetime as dt
+import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Iterator
-from typing import Any
-
-import msgspec
+from collections.abc import Iterable, Iterator
 
 from app.domain.errors import EnvironmentFault, OperatorInputError
-from app.domain.reading import Reading, StateBit
-from app.hub.tic_capture import MAX_READINGS_KEPT, Capture, facts, masked, read_capture
+from app.hub.capture_findings import Findings, as_json, as_table
+from app.hub.mqtt_capture import read_mqtt, read_shelly_status
+from app.hub.p1_capture import read_p1
+from app.hub.tic_capture import read_capture
+from app.hub.tic_output import tic_as_json, tic_as_table
+from app.protocol.captures.kind import HEAD_BYTES, CaptureKind, kind_of
+from app.protocol.dialects import Dialects
 
 NOTHING_FOUND = 1
 _STANDARD_INPUT = "standard input"
 _CHUNK_BYTES = 65_536
-_FEW_READINGS = 3
+_AUTO = "auto"
+_READ = (CaptureKind.TIC, CaptureKind.DSMR, CaptureKind.MQTT, CaptureKind.SHELLY_STATUS)
+# A Shelly's status is some kilobytes; what is longer is none.
+_LONGEST_STATUS_BYTES = 4 * 1024 * 1024
 
 
 class CaptureUnreadableError(OperatorInputError):
@@ -37,31 +41,100 @@ class CaptureUnreadableError(OperatorInputError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after `decode`."""
     parser.epilog = (
-        "exit code: 0 groups of a meter were found; 1 the file was read and holds none; 2 it can not be read"
+        "exit code: 0 something of a meter was found; 1 the file was read and holds nothing; 2 it can not be read"
     )
     parser.add_argument(
-        "file", type=pathlib.Path, metavar="FILE", help="the capture: the line's bytes; - is standard input"
+        "file",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="the capture: bytes of a meter's line (TIC or P1), messages as `mosquitto_sub -v` prints them, or the "
+        "JSON of a Shelly's status; - is standard input",
     )
-    parser.add_argument("--as", dest="dialect", choices=("tic",), default="tic", help="what the meter speaks")
+    parser.add_argument(
+        "--as",
+        dest="kind",
+        choices=(_AUTO, *(kind.value for kind in _READ)),
+        default=_AUTO,
+        help="what the file is; auto: looks",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument("--show-ids", action="store_true", help="show the meter's number, which is personal data")
+    parser.add_argument("--show-ids", action="store_true", help="show numbers of meters, which are personal data")
 
 
 def run(args: argparse.Namespace) -> int:
     """Decode and print; the exit code, as the module says. Raises a WattdeckError for a file that can not be read."""
     source = _STANDARD_INPUT if _is_standard_input(args.file) else str(args.file)
-    capture = read_capture(_chunks(args.file))
-    if capture.bytes_read == 0:
+    head, chunks = _beginning(_chunks(args.file))
+    if not head:
         raise CaptureUnreadableError(source, "it is empty; nothing was captured")
+    kind = (kind_of(head) if args.kind == _AUTO else CaptureKind(args.kind)) or CaptureKind.TIC
+    if kind is CaptureKind.SML:
+        raise CaptureUnreadableError(source, "it is SML, which is not read yet")
+    if kind is CaptureKind.TIC:
+        return _decode_tic(args, source, chunks)
+    if kind is CaptureKind.DSMR:
+        return _show(args, source, read_p1(chunks))
+    if kind is CaptureKind.MQTT:
+        return _show(args, source, _read_counted(chunks))
+    content = b"".join(itertools.islice(chunks, _LONGEST_STATUS_BYTES // _CHUNK_BYTES))
+    return _show(args, source, read_shelly_status(content, every_dialect()))
+
+
+def every_dialect() -> Dialects:
+    """The dialects of modules of others; imported when a file needs them."""
+    from app.protocol.all_dialects import all_dialects  # noqa: PLC0415 - decoding a meter's line needs none of them
+
+    return all_dialects()
+
+
+def _beginning(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The head of a file, and the whole of it."""
+    first: list[bytes] = []
+    length = 0
+    for chunk in chunks:
+        first.append(chunk)
+        length += len(chunk)
+        if length >= HEAD_BYTES:
+            break
+    return b"".join(first), itertools.chain(first, chunks)
+
+
+def _read_counted(chunks: Iterable[bytes]) -> Findings:
+    length = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal length
+        for chunk in chunks:
+            length += len(chunk)
+            yield chunk
+
+    found = read_mqtt(counted(), every_dialect())
+    found.bytes_read = length
+    return found
+
+
+def _show(args: argparse.Namespace, source: str, found: Findings) -> int:
+    if not found.anything:
+        print(f"decode: {source}: nothing of a meter in {found.bytes_read} bytes ({found.kind})", file=sys.stderr)
+    if args.json:
+        print(json.dumps(as_json(found, show_ids=args.show_ids)))
+    else:
+        title = source if _is_standard_input(args.file) else args.file.name
+        print("\n".join(as_table(found, title, show_ids=args.show_ids)))
+    return 0 if found.anything else NOTHING_FOUND
+
+
+def _decode_tic(args: argparse.Namespace, source: str, chunks: Iterable[bytes]) -> int:
+    capture = read_capture(chunks)
     if not capture.groups_good:
         print(f"decode: {source}: no group of a meter (TIC) in {capture.bytes_read} bytes", file=sys.stderr)
         for hint in capture.hints or [_NOT_TIC]:
             print(f"decode: {hint}", file=sys.stderr, flush=True)
     if args.json:
-        print(json.dumps(_as_json(capture, show_ids=args.show_ids)))
+        print(json.dumps(tic_as_json(capture, show_ids=args.show_ids)))
     elif capture.groups_good or capture.groups_bad:
         title = source if _is_standard_input(args.file) else args.file.name
-        print("\n".join(_as_table(capture, title, show_ids=args.show_ids)))
+        print("\n".join(tic_as_table(capture, title, show_ids=args.show_ids)))
     return 0 if capture.groups_good else NOTHING_FOUND
 
 
@@ -92,78 +165,3 @@ def _chunks(path: pathlib.Path) -> Iterator[bytes]:
         raise CaptureUnreadableError(str(path), "reading it is not permitted") from None
     except OSError as error:
         raise EnvironmentFault(f"{path}: {error.strerror or error}") from error
-
-
-def _as_json(capture: Capture, *, show_ids: bool) -> dict[str, Any]:
-    by_label: dict[str, dict[str, int]] = collections.defaultdict(dict)
-    for (label, reason), count in sorted(capture.bad_labels.items()):
-        by_label[label][reason] = count
-    return {
-        "mode": capture.mode,
-        "frames": capture.frames,
-        "frames_correct": capture.frames_correct,
-        "frames_partial": capture.frames_partial,
-        "groups_good": capture.groups_good,
-        "groups_bad": capture.groups_bad,
-        "fragments": capture.fragments,
-        "reasons": dict(sorted(capture.reasons.items())),
-        "reasons_by_label": dict(by_label),
-        "meters": sorted(meter_id if show_ids else masked(meter_id) for meter_id in capture.meter_ids),
-        "facts": facts(capture),
-        "readings": [msgspec.to_builtins(reading, str_keys=True) for reading in capture.readings],
-        "warnings": dict(sorted(capture.warnings.items())),
-        "hints": capture.hints,
-    }
-
-
-def _as_table(capture: Capture, name: str, *, show_ids: bool) -> Iterator[str]:
-    def row(title: str, text: object) -> str:
-        return f"  {title:<20} {text}"
-
-    yield f"{name}: {capture.bytes_read} bytes, TIC {capture.mode or 'in no mode'}"
-    yield row("frames", f"{capture.frames} whole ({capture.frames_correct} faultless), {capture.frames_partial} cut")
-    total = capture.groups_good + capture.groups_bad
-    yield row("groups", f"{capture.groups_good} good, {capture.groups_bad} bad, of {total}")
-    for (label, reason), count in capture.bad_labels.most_common():
-        yield row("  bad", f"{count} x {label}: {reason}")
-    if capture.fragments:
-        yield row("fragments", f"{capture.fragments} at the edges, not counted")
-    for meter_id in sorted(capture.meter_ids):
-        yield row("meter", meter_id if show_ids else f"{masked(meter_id)} (--show-ids shows it)")
-    for title, text in facts(capture).items():
-        yield row(title, text)
-    kept = "" if len(capture.readings) < MAX_READINGS_KEPT else " (the first; more are in the file)"
-    yield row("readings", f"{len(capture.readings)}{kept}")
-    shown = capture.readings
-    few = shown if len(shown) <= _FEW_READINGS else [shown[0], shown[-1]]
-    for number, reading in enumerate(few):
-        title = {0: "  first", len(few) - 1: "  last"}.get(number, "") if len(few) > 1 else ""
-        yield row(title, _reading_line(reading))
-    for warning, count in sorted(capture.warnings.items()):
-        yield row("warning", f"{count} x {warning.replace('_', ' ')}")
-    for hint in capture.hints:
-        yield row("hint", hint)
-
-
-def _reading_line(reading: Reading) -> str:
-    parts = []
-    if reading.time_ms is not None:
-        parts.append(dt.datetime.fromtimestamp(reading.time_ms / 1000, dt.UTC).isoformat(timespec="seconds"))
-    if reading.apparent_va is not None:
-        parts.append(f"{reading.apparent_va:g} VA")
-    if reading.drawn_wh is not None:
-        parts.append(f"drawn {reading.drawn_wh} Wh")
-    if reading.injected_wh is not None:
-        parts.append(f"injected {reading.injected_wh} Wh")
-    if reading.register is not None:
-        parts.append(f"register {reading.register}")
-    volts = [volt for volt in (reading.voltage_v, reading.voltage_2_v, reading.voltage_3_v) if volt is not None]
-    amperes = [ampere for ampere in (reading.current_a, reading.current_2_a, reading.current_3_a) if ampere is not None]
-    if volts:
-        parts.append("/".join(f"{volt:g}" for volt in volts) + " V")
-    if amperes:
-        parts.append("/".join(f"{ampere:g}" for ampere in amperes) + " A")
-    bits = [bit.name.lower().replace("_", " ") for bit in StateBit if (reading.state or 0) & bit and bit.name]
-    if bits:
-        parts.append(f"[{', '.join(bits)}]")
-    return ", ".join(parts)

@@ -154,7 +154,7 @@ async def running_hub(
         ingest.hold_guaranteed = engine.hold_guaranteed
         source.forget_topics = engine.forget_topics
 
-        meters = SerialMeters(settings.serial.url, directory.serial, roster, modules, ingest)
+        meters = SerialMeters(settings.serial, directory.serial, roster, modules, ingest)
         roster.on_adopted.append(meters.adopted)
         meters.start()
         stack.push_async_callback(meters.stop)

@@ -77,7 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--table",
         choices=(READINGS, REGISTERS, AUX),
         default=READINGS,
-        help="readings; the index of each supplier register; the rest: phases 2 and 3, injected energy, second power",
+        help="readings; the index of each supplier register; the rest: phases 2 and 3, injected energy, second power, "
+        "gas, water and heat",
     )
     add("--csv", action="store_true", help="every column as CSV, times in UTC; unknown is empty")
 

@@ -7,17 +7,18 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from app.domain.settings import SerialSettings
 from app.hub.roster import Roster
 from app.ingest.directory import ModuleDirectory
 from app.ingest.ingest import Ingest
 from app.sources.serial.handoff import Handoff
-from app.sources.serial.reader import MeterReading, SerialSource
+from app.sources.serial.reader import MeterReading, Protocol, SerialSource
 from app.stores.registry.provisioning import Template
 from app.stores.registry.records import ModuleKind
 
 log = logging.getLogger(__name__)
 
-METER = Template(kind=ModuleKind.METER, dialect="tic", period_ms=None)
+METERS = {dialect: Template(kind=ModuleKind.METER, dialect=dialect, period_ms=None) for dialect in ("tic", "dsmr")}
 # Readings that wait until their meter is registered (one fsync); a meter sends about one a second. The oldest are shed.
 MOST_WAITING = 600
 
@@ -25,7 +26,9 @@ MOST_WAITING = 600
 class SerialMeters:
     """Runs the reader of one port. The first frame of a meter registers it, under the serial it shows."""
 
-    def __init__(self, url: str, state_path: Path, roster: Roster, modules: ModuleDirectory, ingest: Ingest) -> None:
+    def __init__(
+        self, settings: SerialSettings, state_path: Path, roster: Roster, modules: ModuleDirectory, ingest: Ingest
+    ) -> None:
         """Without a URL there is nothing to run."""
         self._roster = roster
         self._modules = modules
@@ -33,7 +36,12 @@ class SerialMeters:
         self._waiting: list[MeterReading] = []
         self._shed = 0
         self._handoff = Handoff(self._wake)
-        self._source = SerialSource(url, self._handoff.put, state_path=state_path) if url else None
+        protocol = Protocol(settings.protocol)
+        self._source = (
+            SerialSource(settings.url, self._handoff.put, protocol=protocol, state_path=state_path)
+            if settings.url
+            else None
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -78,4 +86,4 @@ class SerialMeters:
         if len(self._waiting) > MOST_WAITING:
             del self._waiting[0]
             self._shed += 1
-        self._roster.adopt(reading.meter_serial, METER)
+        self._roster.adopt(reading.meter_serial, METERS[reading.dialect])

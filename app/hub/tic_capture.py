@@ -16,14 +16,13 @@ from app.domain.linky import (
     phases_of_serial,
 )
 from app.domain.reading import Reading
+from app.hub.capture_findings import MAX_READINGS_KEPT
 from app.protocol.tic.frames import Frame, FrameReader
 from app.protocol.tic.groups import BadGroup, Event, Group, GroupReader, parse_group
 from app.protocol.tic.readings import ReadingMaker
 
 # One flipped bit in a few thousand is noise that a receiver lives with; more is a fault somebody can find.
 _MUCH_NOISE = 0.02
-# Enough to look at, and what keeps a day's capture (100,000 readings) within some megabytes of answer.
-MAX_READINGS_KEPT = 100_000
 
 
 @dataclasses.dataclass(slots=True)
@@ -110,11 +109,6 @@ def facts(capture: Capture) -> dict[str, str]:
             f"{step.minute // 60:02}:{step.minute % 60:02} register {step.register or 'unchanged'}" for step in steps
         )
     return {name: text for name, text in said.items() if text}
-
-
-def masked(meter_id: str) -> str:
-    """A meter's number as it may be shown: maker, year and type, but not which one."""
-    return meter_id[:6] + "x" * (len(meter_id) - 6)
 
 
 def _contract(contract: HistoriqueContract, optarif: str) -> str:

@@ -29,6 +29,9 @@ AUX_FIELDS = (
     ("voltage_3_v", 3, "voltage", "V"),
     ("current_2_a", 2, "current", "A"),
     ("current_3_a", 3, "current", "A"),
+    ("gas_m3", 1, "gas", "m3"),
+    ("water_m3", 1, "water", "m3"),
+    ("heat_gj", 1, "heat", "GJ"),
 )
 
 

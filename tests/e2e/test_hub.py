@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import re
 import socket
 import threading
 import time
@@ -13,6 +15,7 @@ import pytest
 
 from app.hub.bench_tools import HubTools
 from app.protocol.golden import golden
+from tests.app.protocol.dsmr import synthetic as dsmr
 from tests.e2e.clients import WAIT_S, connected, publish, readings, stored
 from tests.e2e.conftest import run_command
 
@@ -115,7 +118,37 @@ def test_a_meter_on_a_serial_port_is_a_module_of_its_own(hubs, tmp_path):
         b"\x02\nADCO 012345678912 B\r\nOPTARIF BASE 0\r\nISOUSC 30 9\r\nBASE 002815235 %\r\nPTEC TH.. $\r\n"
         b"IINST 002 Y\r\nIMAX 090 H\r\nPAPP 00430 *\r\nHHPHC A ,\r\x03"
     )
-    frame = _with_checksums(frame)
+    with _gateway(_with_checksums(frame)) as url:
+        hub = hubs(settings={"serial.url": url})
+        _wait_for_readings(hub, 3)
+        assert hub.sigterm() == 0
+    rows = stored(tmp_path, "012345678912")
+    assert len(rows) >= 3
+    assert {(row["power"], row["power_kind"], row["drawn_wh"]) for row in rows} == {("430", "2", "2815235")}
+
+
+@pytest.mark.parametrize("protocol", ["auto", "dsmr"])
+def test_a_p1_meter_on_a_serial_port_is_a_module_too(hubs, tmp_path, protocol):
+    with _gateway(dsmr.netherlands(drawn_kw=0.5, injected_kw=1.25)) as url:
+        hub = hubs(settings={"serial.url": url, "serial.protocol": protocol})
+        _wait_for_readings(hub, 3)
+        assert hub.sigterm() == 0
+    rows = stored(tmp_path, dsmr.NETHERLANDS_NUMBER)
+    assert len(rows) >= 3
+    assert {(row["power"], row["power_kind"], row["drawn_wh"], row["register"]) for row in rows} == {
+        ("-750", "1", "2345582", "2")
+    }
+    (first, *_) = stored(tmp_path, dsmr.NETHERLANDS_NUMBER, "--table", "registers")
+    assert (first["register"], first["drawn_wh"]) == ("1", "2100115")
+    aux = stored(tmp_path, dsmr.NETHERLANDS_NUMBER, "--table", "aux")
+    assert [(row["value"], row["unit"]) for row in aux if row["kind"] == "gas"] == [("246.138", "m3")]
+    listed = run_command("modules", "--data", tmp_path / "data").stdout
+    assert re.search(rf"{dsmr.NETHERLANDS_NUMBER} +meter +dsmr", listed)
+
+
+@contextlib.contextmanager
+def _gateway(frame):
+    """A TCP server that gives a meter's frame five times a second; its URL."""
     server = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
 
@@ -133,22 +166,19 @@ def test_a_meter_on_a_serial_port_is_a_module_of_its_own(hubs, tmp_path):
                         break
                     stop.wait(0.2)
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
+    threading.Thread(target=serve, daemon=True).start()
     try:
-        port = server.getsockname()[1]
-        hub = hubs(settings={"serial.url": f"socket://127.0.0.1:{port}"})
-        deadline = time.monotonic() + WAIT_S
-        while hub.stats()["commit.committed"] < 3:
-            assert time.monotonic() < deadline, hub.stats()
-            time.sleep(0.1)
-        assert hub.sigterm() == 0
+        yield f"socket://127.0.0.1:{server.getsockname()[1]}"
     finally:
         stop.set()
         server.close()
-    rows = stored(tmp_path, "012345678912")
-    assert len(rows) >= 3
-    assert {(row["power"], row["power_kind"], row["drawn_wh"]) for row in rows} == {("430", "2", "2815235")}
+
+
+def _wait_for_readings(hub, count):
+    deadline = time.monotonic() + WAIT_S
+    while hub.stats()["commit.committed"] < count:
+        assert time.monotonic() < deadline, hub.stats()
+        time.sleep(0.1)
 
 
 def _with_checksums(frame):

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import logging
 import secrets
+from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 
-from app.domain.linky import MeterTime, TicMode
+from app.domain.linky import TicMode
+from app.domain.p1 import P1Mode
 from app.domain.reading import Reading
 from app.protocol.tic.frames import Frame, FrameReader
 from app.protocol.tic.groups import BadGroup, Event, Group, GroupReader
 from app.protocol.tic.readings import ReadingMaker
 from app.sources.serial.link import LinkMonitor
+from app.sources.serial.meter_clock import MeterClock
 
-log = logging.getLogger(__name__)
-
-# A meter's clock further from ours than this is not used: its readings would fall into other hours of the store than
-# those of every other module. Linky clocks are set over the power line and stay within seconds.
-LARGEST_CLOCK_OFFSET_MS = 60_000
+# How a meter on a line speaks.
+LineMode = TicMode | P1Mode
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,9 +28,89 @@ class MeterReading:
     """A reading and the meter it is of. `arrival_us` is UTC microseconds. The serial is personal data."""
 
     meter_serial: str
-    mode: TicMode
+    mode: LineMode
     reading: Reading
     arrival_us: int
+
+    @property
+    def dialect(self) -> str:
+        """What the meter speaks, as it stands in the registry."""
+        return dialect_of(self.mode)
+
+
+def dialect_of(mode: LineMode) -> str:
+    """The dialect that a mode belongs to."""
+    return "tic" if isinstance(mode, TicMode) else "dsmr"
+
+
+class Line(Protocol):
+    """Makes readings of the bytes of a line. Counters run since the construction, over all openings of the port.
+
+    A frame is what the meter sends at once; a group is the smallest part of it that can be good or bad by itself.
+    """
+
+    @property
+    def readings(self) -> int:
+        """Readings so far."""
+        ...
+
+    @property
+    def mode(self) -> LineMode | None:
+        """How the last good group was spoken."""
+        ...
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes so far."""
+        ...
+
+    @property
+    def groups_good(self) -> int:
+        """Groups that could be used."""
+        ...
+
+    @property
+    def groups_bad(self) -> int:
+        """Groups that were dropped."""
+        ...
+
+    @property
+    def frames_correct(self) -> int:
+        """Frames without a fault."""
+        ...
+
+    @property
+    def frames_bad(self) -> int:
+        """Frames with one."""
+        ...
+
+    @property
+    def frames_without_number(self) -> int:
+        """Frames of which nobody knows whose they are."""
+        ...
+
+    @property
+    def errors_by_label(self) -> Mapping[str, int]:
+        """Bad groups by the label they seem to have had."""
+        ...
+
+    @property
+    def warnings(self) -> Mapping[str, int]:
+        """What was odd about frames that were used."""
+        ...
+
+    @property
+    def meter_clock_offset_ms(self) -> int | None:
+        """The meter's clock minus ours, at the last frame that told it."""
+        ...
+
+    def feed(self, chunk: bytes, *, now_us: int, steady_us: int) -> list[MeterReading]:
+        """The readings of the frames that end in this chunk, which arrived now."""
+        ...
+
+    def interrupted(self) -> None:
+        """The port was closed, or its settings changed: what was unfinished is dropped, the meter may be another."""
+        ...
 
 
 class MeterLine:
@@ -49,13 +129,11 @@ class MeterLine:
         self.errors_by_label: collections.Counter[str] = collections.Counter()
         self.errors_by_fault: collections.Counter[str] = collections.Counter()
         self.warnings: collections.Counter[str] = collections.Counter()
-        self.meter_clock_offset_ms: int | None = None
         self._link = link
         self._groups = GroupReader()
         self._frames = FrameReader()
         self._maker = ReadingMaker()
-        self._placed: tuple[int, int] | None = None
-        self._clock_trusted = True
+        self._clock = MeterClock()
 
     @property
     def bytes_read(self) -> int:
@@ -77,6 +155,11 @@ class MeterLine:
         """Frames without a fault."""
         return self._frames.frames_correct
 
+    @property
+    def meter_clock_offset_ms(self) -> int | None:
+        """The meter's clock minus ours."""
+        return self._clock.offset_ms
+
     def feed(self, chunk: bytes, *, now_us: int, steady_us: int) -> list[MeterReading]:
         """The readings of the frames that end in this chunk, which arrived now."""
         return self._take(list(self._groups.feed(chunk)), now_us=now_us, steady_us=steady_us)
@@ -89,7 +172,7 @@ class MeterLine:
             pass
         self.meter_serial = None
         self._maker = ReadingMaker()
-        self._placed = None
+        self._clock.forget_meter()
 
     def _take(self, events: list[Event], *, now_us: int, steady_us: int) -> list[MeterReading]:
         for event in events:
@@ -114,7 +197,7 @@ class MeterLine:
         if serial is not None and serial != self.meter_serial:
             self.meter_serial = serial
             self._maker = ReadingMaker()
-            self._placed = None
+            self._clock.forget_meter()
         found = self._maker.read(frame, steady_us)
         self.warnings.update(warning.value for warning in found.warnings)
         if found.reading is None or frame.mode is None:
@@ -123,33 +206,7 @@ class MeterLine:
             # The number's group was damaged in every frame so far: nobody knows whose reading this is.
             self.frames_without_number += 1
             return None
-        time_ms = self._time_ms(found.meter_time, found.reading.frame_gap_ms, now_us)
+        time_ms = self._clock.time_ms(found.meter_time, found.reading.frame_gap_ms, now_us)
         reading = msgspec.structs.replace(found.reading, time_ms=time_ms, boot_id=self.boot_id, seq=self.readings)
         self.readings += 1
         return MeterReading(self.meter_serial, frame.mode, reading, now_us)
-
-    def _time_ms(self, meter_time: MeterTime | None, gap_ms: int | None, now_us: int) -> int | None:
-        """The meter's time if it can be believed, else None: then the arrival is the time."""
-        if meter_time is None:
-            return None
-        date_ms = meter_time.time_ms
-        self.meter_clock_offset_ms = date_ms - now_us // 1000
-        trusted = not meter_time.degraded and abs(self.meter_clock_offset_ms) <= LARGEST_CLOCK_OFFSET_MS
-        if trusted != self._clock_trusted:
-            self._clock_trusted = trusted
-            if trusted:
-                log.info("the meter's clock agrees with ours again")
-            else:
-                log.warning(
-                    "the meter's clock is not used: it is %.0f s from ours%s",
-                    self.meter_clock_offset_ms / 1000,
-                    " and says itself that it is degraded" if meter_time.degraded else "",
-                )
-        if not trusted:
-            return None
-        placed_ms = date_ms
-        if self._placed is not None and self._placed[0] == date_ms:
-            # The meter's clock counts seconds and frames may come faster: the gap places the second one of a second.
-            placed_ms = min(self._placed[1] + (gap_ms or 1), date_ms + 999)
-        self._placed = (date_ms, placed_ms)
-        return placed_ms

@@ -7,6 +7,7 @@ with thousands of connections has those. So devices on Linux and sockets are rea
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import pathlib
@@ -23,6 +24,7 @@ import serial.tools.list_ports
 
 from app.domain.errors import OperatorInputError
 from app.domain.linky import BAUD, TicMode
+from app.domain.p1 import P1Mode
 
 if sys.platform == "win32":
     _TERMIOS_ERRORS: tuple[type[Exception], ...] = ()
@@ -36,6 +38,25 @@ READ_TIMEOUT_S = 0.2
 CONNECT_TIMEOUT_S = 5.0
 # The most taken in one go: some frames, when they waited in a buffer.
 READ_BYTES = 4096
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LineSettings:
+    """Speed and characters of a line; one stop bit, no flow control, as no adapter of a meter drives it."""
+
+    baud: int
+    byte_size: int
+    parity: str
+
+
+_7E1 = (serial.SEVENBITS, serial.PARITY_EVEN)
+_8N1 = (serial.EIGHTBITS, serial.PARITY_NONE)
+SETTINGS: dict[TicMode | P1Mode, LineSettings] = {
+    TicMode.HISTORIQUE: LineSettings(BAUD[TicMode.HISTORIQUE], *_7E1),
+    TicMode.STANDARD: LineSettings(BAUD[TicMode.STANDARD], *_7E1),
+    P1Mode.FAST: LineSettings(115_200, *_8N1),
+    P1Mode.SLOW: LineSettings(9600, *_7E1),
+}
 
 
 class UnknownPortError(OperatorInputError):
@@ -55,7 +76,7 @@ class Port(Protocol):
         """What came; empty when nothing did within the time-out."""
         ...
 
-    def set_mode(self, mode: TicMode) -> None:
+    def set_mode(self, mode: TicMode | P1Mode) -> None:
         """Listen at the speed of this mode, and forget what came at the old one."""
         ...
 
@@ -77,7 +98,7 @@ def check_url(url: str) -> None:
         raise UnknownPortError(url, str(error)) from None
 
 
-def open_port(url: str, mode: TicMode) -> Port:
+def open_port(url: str, mode: TicMode | P1Mode) -> Port:
     """Open a port at the speed of a mode. Raises OSError when it is not there or refuses; its text says which."""
     if _is_socket(url):
         return _SocketPort(url)
@@ -104,14 +125,15 @@ def _explained(url: str, error: OSError) -> OSError:
     return error
 
 
-def _open_device(url: str, mode: TicMode) -> Port:
+def _open_device(url: str, mode: TicMode | P1Mode) -> Port:
     has_baud = "://" not in url or url.lower().startswith(("rfc2217://", "alt://", "hwgrep://", "spy://", "cp2110://"))
+    settings = SETTINGS[mode]
     try:
-        device = _open(url, mode, serial.SEVENBITS, serial.PARITY_EVEN)
+        device = _open(url, settings)
     except (OSError, ValueError) as error:
-        # Some drivers refuse 7E1: then parity arrives as bit 7, which the codec masks.
+        # Some drivers refuse 7E1: then parity arrives as bit 7, which the codecs mask.
         try:
-            device = _open(url, mode, serial.EIGHTBITS, serial.PARITY_NONE)
+            device = _open(url, LineSettings(settings.baud, *_8N1))
         except (OSError, ValueError):
             raise error if isinstance(error, OSError) else OSError(str(error)) from error
     if sys.platform == "linux" and "://" not in url:
@@ -140,10 +162,18 @@ class _SerialPort:
             chunk += more
         return bytes(chunk)
 
-    def set_mode(self, mode: TicMode) -> None:
+    def set_mode(self, mode: TicMode | P1Mode) -> None:
+        settings, device = SETTINGS[mode], self._device
+        if device.baudrate != settings.baud:
+            with _termios_as_os_error():
+                device.baudrate = settings.baud
+        # Both kinds of character are ten bits long, and the codecs mask the last: a driver that refuses is put up with.
+        with contextlib.suppress(OSError, ValueError), _termios_as_os_error():
+            if (device.bytesize, device.parity) != (settings.byte_size, settings.parity):
+                device.bytesize = settings.byte_size
+                device.parity = settings.parity
         with _termios_as_os_error():
-            self._device.baudrate = BAUD[mode]
-            self._device.reset_input_buffer()
+            device.reset_input_buffer()
 
     def close(self) -> None:
         try:
@@ -192,7 +222,7 @@ class _SocketPort:
             raise ConnectionError("closed by the other side")
         return chunk
 
-    def set_mode(self, mode: TicMode) -> None:
+    def set_mode(self, mode: TicMode | P1Mode) -> None:
         """A stream has no speed; the mode shows in its separators."""
 
     def close(self) -> None:
@@ -214,13 +244,13 @@ def _address(url: str) -> tuple[str, int]:
     return host, port
 
 
-def _open(url: str, mode: TicMode, byte_size: int, parity: str) -> serial.SerialBase:
+def _open(url: str, settings: LineSettings) -> serial.SerialBase:
     with _termios_as_os_error():
         return serial.serial_for_url(
             url,
-            baudrate=BAUD[mode],
-            bytesize=byte_size,
-            parity=parity,
+            baudrate=settings.baud,
+            bytesize=settings.byte_size,
+            parity=settings.parity,
             stopbits=serial.STOPBITS_ONE,
             timeout=READ_TIMEOUT_S,
             rtscts=False,

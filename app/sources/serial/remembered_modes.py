@@ -7,12 +7,13 @@ import logging
 import pathlib
 
 from app.domain.linky import TicMode
+from app.domain.p1 import P1Mode
 
 log = logging.getLogger(__name__)
 
 # Ports come and go under new names; the file keeps the latest ones only.
 MAX_PORTS = 64
-_MODES = {mode.value: mode for mode in TicMode}
+_MODES: dict[str, TicMode | P1Mode] = {mode.value: mode for modes in (TicMode, P1Mode) for mode in modes}
 
 
 class RememberedModes:
@@ -22,11 +23,11 @@ class RememberedModes:
         self._path = path
         self._complained = False
 
-    def mode(self, url: str) -> TicMode | None:
+    def mode(self, url: str) -> TicMode | P1Mode | None:
         """What was remembered of a port."""
         return _MODES.get(self._read().get(url, ""))
 
-    def remember(self, url: str, mode: TicMode) -> None:
+    def remember(self, url: str, mode: TicMode | P1Mode) -> None:
         """Keep the mode of a port."""
         if self._path is None:
             return

@@ -10,6 +10,7 @@ import pytest
 
 from app.domain.linky import TicMode
 from app.domain.reading import Reading
+from app.domain.settings import SerialSettings
 from app.hub import serial_meters
 from app.hub.serial_meters import SerialMeters
 from app.ingest.directory import ModuleDirectory, ModuleEntry
@@ -61,7 +62,9 @@ class FakeIngest:
 class World:
     def __init__(self, tmp_path, url):
         self.roster, self.modules, self.ingest = FakeRoster(), ModuleDirectory(), FakeIngest()
-        self.meters = SerialMeters(url, tmp_path / "serial.json", self.roster, self.modules, self.ingest)
+        self.meters = SerialMeters(
+            SerialSettings(url=url), tmp_path / "serial.json", self.roster, self.modules, self.ingest
+        )
 
     def register(self):
         self.modules.put([ModuleEntry("012345678912", periods((11, 0, None)))])

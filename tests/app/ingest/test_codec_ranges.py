@@ -66,6 +66,9 @@ extremes = {
     "frame_gap_ms": [0, 2**31 - 1],
     "state": [0, 0xFFFF],
     "resent": [False, True],
+    "gas_m3": [0, 1e9],
+    "water_m3": [0, 1e9],
+    "heat_gj": [0, 1e9],
 }
 
 

@@ -14,6 +14,7 @@ from tests.app.ingest.readings import NOW_MS, NOW_US, columns_of
 
 floats = st.one_of(st.none(), st.floats(-1e6, 1e6, width=32))
 optional = st.one_of(st.none(), st.integers(0, 2**40))
+indexes = st.one_of(st.none(), st.floats(0, 1e9))
 readings = st.builds(
     Reading,
     time_ms=st.one_of(st.none(), st.integers(NOW_MS - 10**6, NOW_MS + 10**6)),
@@ -29,6 +30,9 @@ readings = st.builds(
     frame_gap_ms=st.one_of(st.none(), st.integers(0, 10**6)),
     state=st.one_of(st.none(), st.integers(0, 255)),
     injected_wh=optional,
+    gas_m3=indexes,
+    water_m3=indexes,
+    heat_gj=indexes,
 )
 
 
@@ -69,6 +73,9 @@ def test_the_second_kind_of_power_and_injected_energy_go_to_aux(given_readings):
     for number, reading in enumerate(given_readings):
         if reading.injected_wh is not None:
             expected[number, "injected_energy"] = reading.injected_wh
+        for kind, value in (("gas", reading.gas_m3), ("water", reading.water_m3), ("heat", reading.heat_gj)):
+            if value is not None:
+                expected[number, kind] = value
         if reading.active_w is not None and reading.apparent_va is not None:
             expected[number, "apparent_power"] = reading.apparent_va
     assert found == expected

@@ -52,6 +52,9 @@ readings = st.builds(
     frame_gap_ms=st.none() | st.integers(0, 2**31 - 1),
     state=st.none() | st.integers(0, 0xFFFF),
     resent=st.none() | st.booleans(),
+    gas_m3=st.none() | st.floats(0, 1e9),
+    water_m3=st.none() | st.floats(0, 1e9),
+    heat_gj=st.none() | st.floats(0, 1e9),
 )
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from app.domain.linky import TicMode
 from app.domain.reading import StateBit
-from app.sources.serial.line import LARGEST_CLOCK_OFFSET_MS, MeterLine
+from app.sources.serial.line import MeterLine
 from app.sources.serial.link import Link, LinkMonitor
+from app.sources.serial.meter_clock import LARGEST_CLOCK_OFFSET_MS
 from tests.app.protocol.tic import synthetic
 
 NOON_US = int(dt.datetime(2025, 11, 23, 9, 0, tzinfo=dt.UTC).timestamp()) * 1_000_000

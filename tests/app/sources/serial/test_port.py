@@ -8,10 +8,12 @@ import termios
 from types import SimpleNamespace
 
 import pytest
+import serial
 import serial.tools.list_ports
 
 from app.domain.linky import TicMode
-from app.sources.serial.port import check_url, open_port
+from app.domain.p1 import P1Mode
+from app.sources.serial.port import _SerialPort, check_url, open_port
 
 
 def test_a_port_of_pyserials_own():
@@ -99,3 +101,60 @@ def test_a_port_that_is_not_there_is_an_os_error(url):
 )
 def test_urls_that_may_be_ports(url):
     check_url(url)
+
+
+def test_a_p1_port_is_opened_at_its_own_speed():
+    ours, theirs = os.openpty()
+    port = open_port(os.ttyname(theirs), P1Mode.FAST)
+    try:
+        fast = termios.tcgetattr(theirs)
+        port.set_mode(P1Mode.SLOW)
+        slow = termios.tcgetattr(theirs)
+        port.set_mode(TicMode.STANDARD)
+        port.set_mode(P1Mode.FAST)
+        again = termios.tcgetattr(theirs)
+    finally:
+        port.close()
+        os.close(ours)
+        os.close(theirs)
+
+    assert (fast[4], slow[4], again[4]) == (termios.B115200, termios.B9600, termios.B115200)
+    assert not fast[2] & termios.PARENB
+
+
+class RecordingDevice:
+    """A device that takes what it is set to, or refuses seven bits."""
+
+    def __init__(self, *, refuses=False):
+        self.baudrate, self.parity, self._bits, self.refuses = 115200, "N", 8, refuses
+
+    @property
+    def bytesize(self):
+        return self._bits
+
+    @bytesize.setter
+    def bytesize(self, bits):
+        if self.refuses and bits == 7:
+            raise serial.SerialException("not this one")
+        self._bits = bits
+
+    def reset_input_buffer(self):
+        self.flushed = self.baudrate
+
+
+def test_a_mode_sets_speed_bits_and_parity():
+    device = RecordingDevice()
+    port = _SerialPort(device, has_baud=True)
+    port.set_mode(P1Mode.SLOW)
+    slow = device.baudrate, device.bytesize, device.parity, device.flushed
+    port.set_mode(P1Mode.FAST)
+
+    assert slow == (9600, 7, "E", 9600)
+    assert (device.baudrate, device.bytesize, device.parity) == (115200, 8, "N")
+
+
+def test_a_device_that_refuses_seven_bits_is_read_with_eight():
+    device = RecordingDevice(refuses=True)
+    _SerialPort(device, has_baud=True).set_mode(TicMode.HISTORIQUE)
+
+    assert (device.baudrate, device.bytesize, device.flushed) == (1200, 8, 1200)

@@ -16,9 +16,11 @@ import threading
 import pytest
 
 from app.domain.linky import TicMode
+from app.domain.p1 import P1Mode
 from app.sources.serial.link import Link
 from app.sources.serial.port import UnknownPortError
-from app.sources.serial.reader import LISTEN_US, MeterReading, SerialSource
+from app.sources.serial.reader import LISTEN_US, MeterReading, Protocol, SerialSource
+from tests.app.protocol.dsmr import synthetic as dsmr
 from tests.app.protocol.tic import synthetic
 
 # Long enough for a busy machine; nothing waits so long when the code is right.
@@ -252,7 +254,7 @@ def test_bytes_that_are_no_tic_are_told_once_both_speeds_were_tried(plug, source
     until(lambda: source.counters()["bytes"] > 0)
     until(lambda: source.counters()["mode_switches"] >= 4, meanwhile=lambda: clock.move(LISTEN_US // 5))
 
-    assert caplog.text.count("answers with bytes that are no TIC: check the wiring, the adapter") == 1
+    assert caplog.text.count("answers with bytes that are no TIC and no P1 telegrams: check") == 1
     assert "is not available" not in caplog.text
 
 
@@ -353,3 +355,99 @@ def test_stop_before_anything_came_returns(sources, tmp_path):
     source.stop()
 
     assert source.link is Link.OFF
+
+
+def test_a_p1_port_behind_a_socket_is_understood_without_being_told(gateway, sources):
+    stream = b"".join(dsmr.netherlands(second) for second in range(3))
+    source, readings = sources(gateway(b"half a line\r\n!1234\r\n" + stream).url)
+    found = [readings.get(timeout=PATIENCE_S) for _ in range(3)]
+
+    assert {(one.meter_serial, one.dialect, one.mode) for one in found} == {
+        (dsmr.NETHERLANDS_NUMBER, "dsmr", P1Mode.FAST)
+    }
+    assert [one.reading.seq for one in found] == [0, 1, 2]
+    assert [one.reading.active_w for one in found] == [111] * 3
+    assert source.link is Link.GOOD
+    assert (source.counters()["frames_good"], source.counters()["groups_bad"]) == (3, 0)
+
+
+def test_a_p1_meters_clock_dates_its_readings_while_it_agrees_with_ours(gateway, sources, clock):
+    clock.move(-1_200_000_000)
+    _, agrees = sources(gateway(dsmr.netherlands(5)).url)
+    assert agrees.get(timeout=PATIENCE_S).reading.time_ms == 1_763_887_205_000
+    clock.move(300_000_000)
+    _, differs = sources(gateway(dsmr.netherlands(5)).url)
+    assert differs.get(timeout=PATIENCE_S).reading.time_ms is None
+
+
+def test_the_speed_of_a_p1_port_is_found_and_remembered(plug, sources, clock, tmp_path):
+    state_path = tmp_path / "modes.json"
+    port = str(tmp_path / "ttyTIC")
+    meter = plug(dsmr.netherlands(), termios.B115200)
+    source, readings = sources(port, state_path=state_path)
+    until(lambda: not readings.empty(), meanwhile=lambda: clock.move(LISTEN_US // 20))
+    until(state_path.exists)
+    source.stop()
+
+    assert meter.speeds_seen.index(termios.B1200) < meter.speeds_seen.index(termios.B115200)
+    assert json.loads(state_path.read_text()) == {port: "p1_115200"}
+    again, readings = sources(port, state_path=state_path)
+    readings.get(timeout=PATIENCE_S)
+    assert again.counters()["mode_switches"] == 0
+
+
+def test_the_speed_that_worked_is_remembered_whatever_is_usual_for_such_telegrams(plug, sources, clock, tmp_path):
+    state_path = tmp_path / "modes.json"
+    port = str(tmp_path / "ttyTIC")
+    plug(dsmr.netherlands(), termios.B9600)
+    sources(port, state_path=state_path)
+    until(state_path.exists, meanwhile=lambda: clock.move(LISTEN_US // 20))
+
+    assert json.loads(state_path.read_text()) == {port: "p1_9600"}
+
+
+@pytest.mark.parametrize("protocol", [Protocol.AUTO, Protocol.DSMR])
+def test_an_old_p1_port_is_slow(protocol, plug, sources, clock, tmp_path):
+    plug(dsmr.with_parity(dsmr.old_netherlands()), termios.B9600)
+    _, readings = sources(str(tmp_path / "ttyTIC"), protocol=protocol)
+    until(lambda: not readings.empty(), meanwhile=lambda: clock.move(LISTEN_US // 20))
+
+    found = readings.get()
+    assert (found.meter_serial, found.reading.drawn_wh) == ("E0088000000000019", 80_235)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "mode"), [(Protocol.TIC, TicMode.HISTORIQUE), (Protocol.DSMR, P1Mode.FAST), (Protocol.AUTO, None)]
+)
+def test_what_a_port_was_said_to_speak_is_listened_for_alone(protocol, mode, gateway, sources):
+    stream = dsmr.netherlands() + synthetic.historique_hc() + dsmr.netherlands(1) + synthetic.historique_hc()
+    source, readings = sources(gateway(stream).url, protocol=protocol)
+    found = [readings.get(timeout=PATIENCE_S).mode for _ in range(2)]
+
+    if mode is None:
+        # One meter is on a line: the first that is understood.
+        assert set(found) <= {P1Mode.FAST, TicMode.HISTORIQUE}
+    else:
+        assert found == [mode] * 2
+        assert source.counters()["readings"] == 2
+
+
+def test_a_remembered_mode_of_another_protocol_is_not_used(plug, sources, tmp_path):
+    state_path = tmp_path / "modes.json"
+    port = str(tmp_path / "ttyTIC")
+    state_path.write_text(json.dumps({port: "p1_115200"}))
+    plug(synthetic.historique_hc(), termios.B1200)
+    source, readings = sources(port, state_path=state_path, protocol=Protocol.TIC)
+
+    assert readings.get(timeout=PATIENCE_S).mode is TicMode.HISTORIQUE
+    assert source.counters()["mode_switches"] == 0
+
+
+def test_a_damaged_telegram_makes_the_line_bad_and_is_counted(gateway, sources):
+    bad = dsmr.netherlands(1).replace(b"229.9", b"229.8")
+    source, readings = sources(gateway(dsmr.netherlands() + bad).url)
+    readings.get(timeout=PATIENCE_S)
+    until(lambda: source.counters()["frames_bad"] == 1)
+
+    assert source.link is Link.BAD
+    assert source.errors_by_label() == {"crc": 1}

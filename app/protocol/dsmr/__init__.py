@@ -1,0 +1,1 @@
+"""DSMR P1, the customer port of Dutch, Belgian, Austrian and Luxembourgish meters, and German push telegrams: pure."""
