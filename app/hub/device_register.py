@@ -115,7 +115,7 @@ class DeviceRegister:
 
     def _put(self, standings: Sequence[DeviceStanding]) -> None:
         for standing in standings:
-            self._source.known.put(standing)
+            self._source.put(standing, self._now_us())
 
     async def _read_all(self) -> None:
         self._source.known.load(await asyncio.to_thread(self._devices.every))

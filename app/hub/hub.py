@@ -140,6 +140,7 @@ async def running_hub(
         )
         watch.follow(source)
         roster.on_adopted.append(source.adopted)
+        roster.on_adopted.append(lambda: foreign.source.adopted(wall_clock_us()))
         sessions = Sessions(modules.slot, foreign.presence)
         source.on_connected.append(sessions.opened)
         source.on_disconnected.append(sessions.closed)

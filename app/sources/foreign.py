@@ -19,7 +19,7 @@ from app.protocol.topics import Kind
 from app.sources.command_line import CommandLine
 from app.sources.known_devices import LONGEST_ID, Device, KnownDevices
 from app.sources.presence import ForeignPresence
-from app.stores.registry.records import DeviceState
+from app.stores.registry.records import DeviceStanding, DeviceState
 from broker.engine import Batch
 
 log = logging.getLogger(__name__)
@@ -101,6 +101,8 @@ class ForeignSource:
         self._refusals = refusals
         self._presence = presence
         self._show_rssi = show_rssi
+        # Devices that have just become modules, until those have their slots.
+        self._fresh: set[str] = set()
         self._unclaimed: dict[str, None] = {}
         self._refused_this_second = 0
         self._fault_told_at = float("-inf")
@@ -171,6 +173,22 @@ class ForeignSource:
         if readings:
             self._readings.take(slots, readings, now_us)
         self._look_at_unclaimed()
+
+    def put(self, standing: DeviceStanding, now_us: int) -> None:
+        """What people decided of a device."""
+        device = self.known.put(standing)
+        if device is not None and device.serial is not None:
+            self._fresh.add(device.serial)
+            self.adopted(now_us)
+
+    def adopted(self, now_us: int) -> None:
+        """Modules may have got their slots by now: tell what is known of them before they speak again."""
+        for serial in list(self._fresh):
+            device, slot = self.known.of_serial(serial), self._find_slot(serial)
+            if device is None or slot is not None:
+                self._fresh.discard(serial)
+            if device is not None and slot is not None:
+                self._tell(device, serial, slot, now_us)
 
     def sendings(self, serial: str, command: Cmd) -> Sequence[Sending] | None:
         """A command as messages to the foreign device that a module is; None when it is none, or has no such command.
