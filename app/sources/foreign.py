@@ -17,7 +17,7 @@ from app.protocol.foreign import Dialect, Facts, Presence, Refusal, Sending, Wha
 from app.protocol.messages import Ack, Cmd, Fota, Log, Message, State
 from app.protocol.topics import Kind
 from app.sources.command_line import CommandLine
-from app.sources.known_devices import LONGEST_ID, Device, KnownDevices
+from app.sources.known_devices import Device, KnownDevices, is_id
 from app.sources.presence import ForeignPresence
 from app.stores.registry.records import DeviceStanding, DeviceState
 from broker.engine import Batch
@@ -36,6 +36,7 @@ _RSSI_HOLDS_US = 900_000_000
 # A fault of ours that comes with each message is told in full this often, and counted always.
 _TELL_FAULT_EACH_S = 60.0
 _LEAST_RSSI_DBM = -127
+_MOST_CHANNEL = 255
 _LEAST_PERIOD_MS, _MOST_PERIOD_MS = 100, 86_400_000
 _KINDS: dict[type[Any], Kind] = {Ack: Kind.ACK, Fota: Kind.FOTA, Log: Kind.LOG}
 
@@ -231,7 +232,7 @@ class ForeignSource:
         }
 
     def _device(self, dialect: str, name: str, payload: bytes, arrival_us: int) -> Device | None:
-        if not 0 < len(name) <= LONGEST_ID or "\0" in name:
+        if not is_id(name):
             self._refuse(dialect, "", Refusal("length", "the id of the device"), payload, arrival_us)
             return None
         device = self.known.heard(dialect, name, arrival_us)
@@ -347,7 +348,7 @@ class ForeignSource:
 
     def _refuse(self, dialect: str, device: str, refusal: Refusal, payload: bytes, arrival_us: int) -> None:
         self.counts["refused"] += 1
-        known = self.known.heard(dialect, device, arrival_us) if 0 < len(device) <= LONGEST_ID else None
+        known = self.known.heard(dialect, device, arrival_us) if is_id(device) else None
         serial = None if known is None else known.serial
         if serial is None:
             self._refused_this_second += 1
@@ -391,6 +392,9 @@ def _birth_of(facts: dict[str, Any]) -> State:
     period_ms = facts.get("period_ms")
     if not isinstance(period_ms, int) or not _LEAST_PERIOD_MS <= period_ms <= _MOST_PERIOD_MS:
         period_ms = None
+    channel = facts.get("channel")
+    if not isinstance(channel, int) or not 1 <= channel <= _MOST_CHANNEL:
+        channel = None
     return State(
         period_ms=period_ms,
         firmware=text("firmware"),
@@ -398,6 +402,6 @@ def _birth_of(facts: dict[str, Any]) -> State:
         meter_kind=text("meter_kind"),
         meter_serial=text("meter_serial"),
         bssid=text("bssid"),
-        channel=facts.get("channel"),
+        channel=channel,
         reset_reason=text("reset_reason"),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from app.domain.reading import LARGEST_COUNTER
 from app.protocol.foreign import Facts
 from app.protocol.messages import State
 from app.stores.registry.foreign_devices import DeviceRecord, SeenDevice
@@ -16,8 +17,7 @@ from app.stores.registry.records import DeviceStanding, DeviceState
 
 # As long as the columns of the registry.
 LONGEST_ID = 200
-_LONGEST_WORD = 64
-_LONGEST_NAME = 100
+_LONGEST = {"name": 100, "maker": 64, "model": 64, "firmware": 64}
 _LONGEST_TEXT = 200
 # Of all dialects together; adopted and ignored ones are always known.
 MOST_DEVICES = 20_000
@@ -77,11 +77,9 @@ class Device:
 
     def learn(self, facts: Facts) -> None:
         """Take over what was recognised; texts are cut where the registry's columns end."""
-        said = {
-            name: _bounded(name, value) for name, value in msgspec.structs.asdict(facts).items() if value is not None
-        }
+        said = {name: _bounded(name, value) for name, value in msgspec.structs.asdict(facts).items()}
         for name, value in said.items():
-            if self.facts.get(name) != value:
+            if value is not None and self.facts.get(name) != value:
                 self.facts[name] = value
                 self.is_changed |= name not in _PASSING
 
@@ -232,14 +230,23 @@ class KnownDevices:
         return made
 
 
+def is_id(text: str) -> bool:
+    """Whether a device can be remembered under this."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return 0 < len(text) <= LONGEST_ID and "\0" not in text
+
+
 def _bounded(name: str, value: Any) -> Any:
+    """What is kept of a fact; None: nothing."""
+    if isinstance(value, int):
+        return value if abs(value) <= LARGEST_COUNTER else None
     if not isinstance(value, str):
-        return value
-    longest = (
-        _LONGEST_NAME if name == "name" else _LONGEST_WORD if name in {"maker", "model", "firmware"} else _LONGEST_TEXT
-    )
+        return None
     # PostgreSQL takes no NUL, and nobody can read one.
-    return value.replace("\0", "")[:longest]
+    return value.encode(errors="replace").decode().replace("\0", "")[: _LONGEST.get(name, _LONGEST_TEXT)]
 
 
 def _whole(facts: Mapping[str, Any], name: str) -> int:

@@ -45,8 +45,9 @@ class FakeDialect:
         if what == "online":
             return [Heard(device, Presence(payload == b"true"))]
         if what == "part":
-            self.waiting.append(Heard(device, msgspec.json.decode(payload, type=Reading)))
-            return []
+            heard = self._decoded(device, "read", payload, retained)
+            self.waiting += [one for one in heard if not isinstance(one.what, Refusal)]
+            return [one for one in heard if isinstance(one.what, Refusal)]
         if what == "stranger":
             return [Heard("", Refusal("syntax", "nobody knows whose"))]
         return self._decoded(device, what, payload, retained)

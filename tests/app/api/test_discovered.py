@@ -261,9 +261,7 @@ async def test_a_command_that_its_dialect_has_not_is_refused(trial):
         answer = await admin.post(f"/v1/modules/{serial}/commands", json={"name": name})
         assert answer.status_code == 409
         assert "it speaks a dialect that has no such command" in answer.json()["detail"]
-    preview = await admin.post(
-        "/v1/commands/bulk", json={"name": "reboot", "serials": serials, "preview": True}
-    )
+    preview = await admin.post("/v1/commands/bulk", json={"name": "reboot", "serials": serials, "preview": True})
     assert preview.status_code < 300, preview.text
     assert "dumb-1" in json.dumps(preview.json()["left_out"])
     assert "plug-1" not in json.dumps(preview.json()["left_out"])
