@@ -51,9 +51,9 @@ class Discovered:
                 self._events.note(Event(device.serial, at_us, EventKind.PAIRED, {"channel": 1, "site_id": site_id}))
         return done
 
-    def ignore(self, actor: str, ids: Sequence[int]) -> DevicesMoved:
-        """Say that devices are none of ours."""
-        return self._devices.ignore(actor, ids)
+    def ignore(self, actor: str, ids: Sequence[int], *, named: bool) -> DevicesMoved:
+        """Say that devices are none of ours; modules among them only where they were `named`, not met by a filter."""
+        return self._devices.ignore(actor, ids, adopted_too=named)
 
     def restore(self, actor: str, ids: Sequence[int]) -> DevicesMoved:
         """Take ignored devices back."""

@@ -177,7 +177,13 @@ class ForeignSource:
 
     def put(self, standing: DeviceStanding, now_us: int) -> None:
         """What people decided of a device."""
+        known = self.known.heard(standing.dialect, standing.device, now_us)
+        before = None if known is None else known.serial
         device = self.known.put(standing)
+        if before is not None and before != standing.serial:
+            self.commands.absent(before)
+            if (slot := self._find_slot(before)) is not None:
+                self._presence.told(slot, None)
         if device is not None and device.serial is not None:
             self._fresh.add(device.serial)
             self.adopted(now_us)

@@ -46,8 +46,12 @@ def discovered_routes(discovered: Discovered) -> list[HTTPRouteHandler]:
 
     @making("/v1/discovered/ignore", allowed, sync_to_thread=True, status_code=200)
     def ignore(request: ApiRequest, data: JSONBody[ChosenDevices]) -> DevicesReport:
-        """Say that devices are none of ours: they are no longer offered, and nothing is learned of them."""
-        return _report(discovered.ignore(request.user.name, discovered.chosen(data.ids, data.filter)))
+        """Say that devices are none of ours: nothing is learned of them any more, and nothing kept.
+
+        One that was adopted, named by its number, stays a module without new readings until it is adopted again.
+        """
+        ids = discovered.chosen(data.ids, data.filter)
+        return _report(discovered.ignore(request.user.name, ids, named=data.ids is not None))
 
     @making("/v1/discovered/restore", allowed, sync_to_thread=True, status_code=200)
     def restore(request: ApiRequest, data: JSONBody[ChosenDevices]) -> DevicesReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import msgspec
@@ -201,26 +202,33 @@ class ForeignDevices:
             self._registry.tell(DevicesChanged(tuple(device.standing for device in moved)))
         return DevicesMoved(tuple(moved), tuple(left_out))
 
-    def ignore(self, actor: str, numbers: Sequence[int]) -> DevicesMoved:
-        """Say that devices are none of ours."""
-        return self._switch(actor, numbers, DeviceState.DISCOVERED, DeviceState.IGNORED, "device.ignore")
+    def ignore(self, actor: str, numbers: Sequence[int], *, adopted_too: bool) -> DevicesMoved:
+        """Say that devices are none of ours (any more); with `adopted_too` also of modules, which stay in the fleet."""
+        before = {DeviceState.DISCOVERED, DeviceState.ADOPTED} if adopted_too else {DeviceState.DISCOVERED}
+        return self._switch(actor, numbers, before, DeviceState.IGNORED, "device.ignore")
 
     def restore(self, actor: str, numbers: Sequence[int]) -> DevicesMoved:
-        """Take ignored devices back among those that may be adopted."""
-        return self._switch(actor, numbers, DeviceState.IGNORED, DeviceState.DISCOVERED, "device.restore")
+        """Take ignored devices back among those that may be adopted; one that was a module becomes that one again."""
+        return self._switch(actor, numbers, {DeviceState.IGNORED}, DeviceState.DISCOVERED, "device.restore")
 
     def _switch(
-        self, actor: str, numbers: Sequence[int], before: DeviceState, after: DeviceState, what: str
+        self, actor: str, numbers: Sequence[int], before: AbstractSet[DeviceState], after: DeviceState, what: str
     ) -> DevicesMoved:
         now_us = self._now_us()
         with self._registry.writing() as connection:
             found, left_out = _found(connection, numbers)
-            chosen = [device for device in found if device.state is before]
-            left_out += [(device.id, _why_not(device)) for device in found if device.state is not before]
+            chosen = [device for device in found if device.state in before]
+            left_out += [(device.id, _why_not(device)) for device in found if device.state not in before]
             for device in chosen:
                 _move(connection, device.id, after, None, actor, now_us)
             deeds = [
-                Deed(actor, what, f"device:{device.id}", {"state": before.value}, {"state": after.value})
+                Deed(
+                    actor,
+                    what,
+                    f"module:{device.serial}" if device.serial else f"device:{device.id}",
+                    {"device": device.id, "state": device.state.value},
+                    {"device": device.id, "state": after.value},
+                )
                 for device in chosen
             ]
             record_many(connection, deeds, now_us)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import time
 
@@ -41,7 +42,8 @@ class Gateway:
         self.heard = []
         self.subscribed = 0
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="bridge", protocol=mqtt.MQTTv5)
-        self.client.username_pw_set("gateway", secret)
+        if secret is not None:
+            self.client.username_pw_set("gateway", secret)
         self.client.on_message = lambda _client, _data, one: self.heard.append((one.topic, one.payload.decode()))
         self.client.on_subscribe = self._on_subscribe
         self.client.connect(*address)
@@ -135,10 +137,11 @@ class Trial(ApiTrial):
 
 
 @contextlib.asynccontextmanager
-async def hub_on(directory, dialect=None):
-    dialect = dialect or FakeDialect()
+async def hub_on(directory, *, anonymous=False):
+    dialect = FakeDialect()
+    settings = dataclasses.replace(SETTINGS, broker=dataclasses.replace(SETTINGS.broker, allow_anonymous=anonymous))
     async with contextlib.AsyncExitStack() as stack:
-        hub = await stack.enter_async_context(running_hub(directory, SETTINGS, dialects=fake_dialects(dialect)))
+        hub = await stack.enter_async_context(running_hub(directory, settings, dialects=fake_dialects(dialect)))
         yield Trial(hub, directory, stack, dialect)
 
 
@@ -204,6 +207,19 @@ async def test_a_device_is_discovered_adopted_and_a_module_like_any(trial):
     deeds = (await admin.get("/v1/actions", params={"filter": "subject:eq:module:plug-1"})).json()["items"]
     assert [one["what"] for one in deeds] == ["device.adopt"]
     assert (await trial.device("plug-1", state="adopted"))["serial"] == "plug-1"
+
+
+async def test_in_a_trial_anybody_is_discovered_and_nobody_adopted_unasked(directory):
+    async with hub_on(directory, anonymous=True) as trial:
+        gateway = await asyncio.to_thread(Gateway, trial.hub.addresses["mqtt"], None)
+        await asyncio.to_thread(gateway.say, "plug-1", "read", reading(), retain=True)
+        row = await trial.device("plug-1", power_kind="W")
+        gateway.close()
+
+        assert row["state"] == "discovered"
+        # What the device itself asks the broker to remember is news to us.
+        assert trial.statistic("unadopted") == 1
+        assert trial.hub.platform.path.modules.slot("plug-1") is None
 
 
 async def test_presence_is_the_devices_own_not_its_gateways(trial):

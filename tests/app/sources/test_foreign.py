@@ -221,6 +221,16 @@ def test_an_ignored_device_teaches_nothing(world):
     assert (world.source.counts["ignored"], world.source.counts["unadopted"]) == (1, 0)
 
 
+def test_a_module_that_is_ignored_gets_no_more(world):
+    world.adopt("plug", 3)
+    world.say("plug", "online", b"true")
+    world.source.put(DeviceStanding("fake", "plug", DeviceState.IGNORED, None), NOW_US)
+    world.say("plug", "read", Reading(active_w=1.0))
+
+    assert (world.taken, "plug" in world.ours.commands) == ([], False)
+    assert not world.presence.here(4)[3]
+
+
 def test_who_is_on_the_line_of_commands_follows_presence(world):
     world.adopt("plug", 3)
     line = world.ours.commands

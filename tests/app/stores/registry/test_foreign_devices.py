@@ -91,6 +91,20 @@ def test_two_dialects_may_have_the_same_id(case):
     )
 
 
+def test_a_module_is_ignored_when_it_is_meant_and_comes_back_as_the_same(case):
+    number = case.hear("a")["a"].id
+    case.devices.adopt("ana", [number], site_id=None, tags=[])
+    assert case.devices.ignore("ana", [number], adopted_too=False).left_out == (
+        (number, "it is adopted already, as a"),
+    )
+    assert [one.state for one in case.devices.ignore("ana", [number], adopted_too=True).moved] == [DeviceState.IGNORED]
+    case.devices.restore("ana", [number])
+    back = case.devices.adopt("ana", [number], site_id=None, tags=[])
+
+    assert [one.serial for one in back.moved] == ["a"]
+    assert len(case.registry.modules()) == 1
+
+
 def test_a_device_comes_back_to_its_module(case):
     """As after a restored backup that knows the module and, since somebody was erased, not the device."""
     case.registry.ensure_modules(["a"], Template(kind=ModuleKind.FOREIGN, dialect="fake", period_ms=None))
@@ -105,7 +119,7 @@ def test_a_device_comes_back_to_its_module(case):
 def test_only_what_nobody_decided_on_is_forgotten(case):
     found = case.hear("adopted", "ignored", "old")
     case.devices.adopt("ana", [found["adopted"].id], site_id=None, tags=[])
-    case.devices.ignore("ana", [found["ignored"].id])
+    case.devices.ignore("ana", [found["ignored"].id], adopted_too=False)
     case.hear("fresh", at_us=T0 + 100)
 
     assert [one.device for one in case.devices.forget_unheard(T0 + 50)] == ["old"]
