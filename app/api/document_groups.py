@@ -12,6 +12,11 @@ _GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Session", "Log in and out; one's own account.", ("session", "sessions", "me")),
     ("Modules", "The fleet: lists, search, one module, what is done to it.", ("modules", "tags", "cities", "search")),
     (
+        "Devices of others",
+        "What speaks on the broker in a dialect of others; adopted, it is a module like any.",
+        ("discovered",),
+    ),
+    (
         "Readings",
         "What modules measured, at any resolution, and how complete it is.",
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from app.domain.errors import OperatorInputError
@@ -17,7 +17,7 @@ ANSWER_GRACE_US = 30_000_000
 SHORTEST_EXPIRY_S = 1
 LONGEST_EXPIRY_S = 30 * 86_400
 DEFAULT_EXPIRY_S = 86_400
-# Our own modules; foreign dialects name the commands they know in their rows.
+# Our own modules; foreign dialects say for each device which commands they have for it.
 OWN_DIALECT = "wattdeck"
 
 Value = bool | int | float | str | None
@@ -223,13 +223,19 @@ class Target:
     open_commands: int
 
 
-def refusal_of(target: Target, kind: CommandKind, *, of_many: bool = False) -> Refusal | None:
+def refusal_of(
+    target: Target,
+    kind: CommandKind,
+    *,
+    of_many: bool = False,
+    speaks: Callable[[Target], bool] = lambda _target: False,
+) -> Refusal | None:
     """Why a module does not get a command, if so. A paused one is left out of bulk commands only: its technician may
-    have a reason to ask for it by name.
+    have a reason to ask for it by name. `speaks`: whether a module of another dialect knows the command.
     """
     if target.is_meter:
         return Refusal.METER
-    if target.dialect not in kind.dialects:
+    if target.dialect not in kind.dialects and not speaks(target):
         return Refusal.DIALECT
     if target.collection == Refusal.RETIRED.value:
         return Refusal.RETIRED

@@ -46,6 +46,13 @@ REGISTRY_PLACES: tuple[DataPlace, ...] = (
         about=_MODULE,
         not_erased=_HARDWARE,
     ),
+    _table(
+        "foreign_devices",
+        "devices of others that were heard: ids, and what was recognised (name, addresses, Wi-Fi, meter's serial)",
+        "to adopt them, and to know them again",
+        "30 days after it was heard last; of adopted and ignored ones as long as they are",
+        about=_BOTH,
+    ),
     _table("channels", "inputs of a module", "to tell them apart", about=_MODULE, not_erased=_HARDWARE),
     _table("sites", "city, street, postcode, delivery point", "to know where a supply is", about=_PERSON),
     _table("cities", "names and numbers of cities", "sums over a city", "for ever", not_erased=_NOBODY),

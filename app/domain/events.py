@@ -11,9 +11,9 @@ from typing import Any, Protocol
 class EventKind(enum.StrEnum):
     """Every kind of event; `details` of each are named beside it."""
 
-    # address, client_id
+    # address, client_id; none of a foreign device, which says itself that it is there
     CONNECTED = "connected"
-    # cause
+    # cause; word: a foreign device, or its last will, said so itself
     DISCONNECTED = "disconnected"
     # boot_id, reset_reason, firmware, hardware, bssid, channel, period_ms: those that the module said; bssid is an
     # alias, since the address of an access point tells where a home is
@@ -32,6 +32,8 @@ class EventKind(enum.StrEnum):
     COMMAND = "command"
     # level, text
     LOG = "log"
+    # dialect, site_id: a device that was discovered became a module
+    ADOPTED = "adopted"
     # by: given, blocked, unblocked, re-keyed, removed; told by the registry
     CREDENTIAL = "credential"
 

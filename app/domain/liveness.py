@@ -24,7 +24,8 @@ class Liveness(enum.StrEnum):
     LATE = "late"
     # Its session is open and nothing fresh comes.
     SILENT = "silent"
-    # It has no session; what has none by nature (a foreign device, a meter on a serial port) is silent for a minute.
+    # It has no session; what has none by nature (a foreign device, a meter on a serial port) is silent for a minute, or
+    # its last will says so.
     OFFLINE = "offline"
     # Nothing was ever heard of it.
     NEVER = "never"
@@ -48,19 +49,20 @@ def liveness(
     age_us: Int64s,
     period_us: Int64s,
     gap_us: Int64s,
+    gone: Bools | None = None,
 ) -> npt.NDArray[np.int8]:
     """Numbers of `LIVENESS` over whole columns.
 
     `heard`: it connected or sent anything, ever. `sessionless`: it has no session of its own. `age_us` is since the
     newest reading arrived; UNKNOWN: none did, which is older than anything. `gap_us` is the usual time between two
     readings of late, UNKNOWN where too few came. A period of 0 is not known: the usual gap stands for it then, so that
-    such a module can be silent and never late.
+    such a module can be silent and never late. `gone`: a foreign device's last will was heard.
     """
     period = np.where(period_us > 0, period_us, np.maximum(gap_us, 0))
     found = verdicts(
         session_open=session_open,
         foreign=sessionless,
-        will_received=np.zeros(len(age_us), np.bool_),
+        will_received=np.zeros(len(age_us), np.bool_) if gone is None else gone,
         age_us=np.where(age_us == UNKNOWN, np.iinfo(np.int64).max, age_us),
         period_us=period,
         median_gap_us=gap_us,

@@ -56,6 +56,7 @@ def data_map_of(path: DataPath, jobs: Jobs, more: Mapping[str, Keeper] | None = 
         for place in SERIES_PLACES
         if place.name not in ("series.delta_log", "series.state", "series.fleet")
     }
+    keepers["registry.foreign_devices"] = _devices_keeper(path, on_loop)
     live = path.live
     keepers |= {
         "journal": journal_keeper(path.tail.batches, tuple(INGESTED)),
@@ -106,6 +107,17 @@ def _quarantine_keeper(file: Path) -> Calls:
         lambda subject: Held(*refused_in(file, subject.spans)),
         lambda subject: Erased(forget_refused(file, subject.spans)),
     )
+
+
+def _devices_keeper(path: DataPath, on_loop: _OnLoop) -> Calls:
+    """The table, and what is known in memory, which would be written again."""
+    table = TableKeeper(path.registry, "foreign_devices")
+
+    def erase(subject: DataSubject) -> Erased:
+        on_loop(path.foreign.register.forget_facts(subject.serials))
+        return table.erase(subject)
+
+    return Calls(table.find, erase)
 
 
 def _events_keeper(store: EventStore) -> Calls:

@@ -17,6 +17,7 @@ from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
 from app.hub.engines import build_engine
 from app.hub.fleet_feed import FleetFeed
+from app.hub.foreign_wiring import ForeignModules
 from app.hub.jobs_wiring import follow_settings, limits_of, retention_of, runtime_settings_of
 from app.hub.loop_lag import LoopLag
 from app.hub.module_watch import ModuleWatch
@@ -33,6 +34,7 @@ from app.ingest.ingest import Bools, Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
 from app.ingest.tail import Tail
+from app.protocol.dialects import Dialects
 from app.protocol.messages import Message
 from app.protocol.topics import Kind
 from app.sources.mqtt import MqttSource
@@ -74,11 +76,13 @@ async def running_hub(
     layers: Layers | None = None,
     *,
     lines_dropped: Callable[[], int] = lambda: 0,
+    dialects: Dialects | None = None,
 ) -> AsyncIterator[RunningHub]:
     """A hub on one data directory in the running loop, until the block ends. `lines_dropped`: those its log has lost.
 
     The end takes the reverse way of the start: listeners first, then a last commit, the series store, the registry.
-    `layers` is where the settings come from, for changing them while it runs; None: a program made them.
+    `layers` is where the settings come from, for changing them while it runs; None: a program made them. `dialects` are
+    those of modules of others; None: every one there is.
     Raises WattdeckError when something stands in the way; what was started is stopped again then.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -123,6 +127,8 @@ async def running_hub(
             births.on_message(serial, slot, kind, message, arrival_us)
             watch.recorder.on_message(serial, slot, kind, message, arrival_us)
 
+        foreign = ForeignModules(registry, modules, ingest, quarantine, live, watch.recorder, wall_clock_us, dialects)
+        stack.push_async_callback(foreign.register.stop)
         source = MqttSource(
             modules.slot,
             ingest,
@@ -130,10 +136,12 @@ async def running_hub(
             serial_of=modules.serial,
             on_message=on_message,
             adopt=roster.adopt if _adopts(settings) else None,
+            foreign=foreign.source,
         )
         watch.follow(source)
         roster.on_adopted.append(source.adopted)
-        sessions = Sessions(modules.slot)
+        roster.on_adopted.append(lambda: foreign.source.adopted(wall_clock_us()))
+        sessions = Sessions(modules.slot, foreign.presence)
         source.on_connected.append(sessions.opened)
         source.on_disconnected.append(sessions.closed)
         roster.on_adopted.append(sessions.adopted)
@@ -166,11 +174,13 @@ async def running_hub(
             ("used credentials", credentials.run),
         ):
             supervisor.lasting(name, run)
+        foreign.run(supervisor)
         stack.push_async_callback(supervisor.stop)
 
         statistics = Statistics(
             ingest, committer, archiver, journal, quarantine, engine, source, modules, meters, lag, supervisor
         )
+        statistics.add("foreign", foreign.statistics)
         statistics.add("hub", lambda: {"log_lines_dropped": lines_dropped()})
 
         def takes_readings() -> bool:
@@ -198,11 +208,13 @@ async def running_hub(
             supervisor,
             takes_readings,
             watch,
+            foreign,
         )
         platform = await start_platform(path, stack)
 
         def reload() -> None:
             roster.reload()
+            foreign.register.reload()
             credentials.reload()
             platform.people.reload()
             platform.fleet.reload()

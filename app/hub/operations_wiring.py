@@ -21,6 +21,7 @@ from app.services.commands.delivery import CommandDelivery
 from app.services.commands.sending import Commands
 from app.services.commands.tally import CommandTally
 from app.services.quarantine import QuarantineDesk
+from app.sources.foreign import ForeignSource
 from app.sources.mqtt import MqttSource
 from app.stores.failpoints import FailPoints
 from app.stores.registry.commands import CommandBook
@@ -36,16 +37,25 @@ def start_commands(
     statistics: Statistics,
     events: EventSink,
     now_us: Callable[[], int],
+    foreign: ForeignSource,
 ) -> Commands:
     """Begin to deliver and to expire commands, under the supervisor."""
     book, tally = CommandBook(registry), CommandTally()
     delivery = CommandDelivery(
-        book, source.commands, engine, events, tally, now_us, FailPoints.from_environment(os.environ)
+        book,
+        source.commands,
+        engine,
+        events,
+        tally,
+        now_us,
+        FailPoints.from_environment(os.environ),
+        is_foreign=foreign.is_foreign,
+        sendings=foreign.sendings,
     )
     supervisor.lasting("commands", delivery.run)
     supervisor.lasting("command expiry", delivery.run_expiry)
     statistics.add("commands", delivery.statistics)
-    return Commands(book, source.commands.listening, delivery.look_at, events, tally, now_us)
+    return Commands(book, source.commands.listening, delivery.look_at, events, tally, now_us, foreign.sendings)
 
 
 def quarantine_desk(

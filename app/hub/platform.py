@@ -18,6 +18,7 @@ from app.api.routes.backups import backup_routes
 from app.api.routes.commands import command_routes
 from app.api.routes.credentials import credential_routes
 from app.api.routes.data_map import data_map_routes
+from app.api.routes.discovered import discovered_routes
 from app.api.routes.doctor import doctor_routes
 from app.api.routes.hub import hub_routes
 from app.api.routes.metrics import metrics_routes
@@ -32,6 +33,7 @@ from app.hub.data_directory import DataDirectory
 from app.hub.data_map_wiring import data_map_of
 from app.hub.doctor.examination import doctor_of_hub
 from app.hub.fleet_wiring import FleetParts, fleet_routes, start_fleet
+from app.hub.foreign_wiring import ForeignModules
 from app.hub.jobs_wiring import erasure_of, start_jobs
 from app.hub.live_wiring import start_live
 from app.hub.module_watch import ModuleWatch
@@ -49,6 +51,7 @@ from app.ingest.quarantine import Quarantine
 from app.ingest.tail import Tail
 from app.protocol.hub_file import ApiFacts
 from app.services.data_map.data_map import DataMap
+from app.services.discovered import Discovered
 from app.services.fleet.fleet import Fleet
 from app.services.fleet.operations import FleetOperations
 from app.services.group_power import GroupPower
@@ -96,6 +99,7 @@ class DataPath:
     supervisor: Supervisor
     takes_readings: Callable[[], bool]
     watch: ModuleWatch
+    foreign: ForeignModules
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -139,7 +143,14 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     fleet = await start_fleet(parts, wall_clock_us)
     operations = FleetOperations(path.registry, events, now_us=wall_clock_us)
     commands = start_commands(
-        path.registry, path.source, path.engine, path.supervisor, path.statistics, events, wall_clock_us
+        path.registry,
+        path.source,
+        path.engine,
+        path.supervisor,
+        path.statistics,
+        events,
+        wall_clock_us,
+        path.foreign.source,
     )
     backing_up = BackingUp(path)
     jobs = start_jobs(
@@ -176,6 +187,7 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
         *people.routes(),
         *credential_routes(MqttCredentials(AccountEdits(path.registry, now_us=wall_clock_us))),
         *fleet_routes(path.registry, fleet, operations, jobs.jobs, gate, wall_clock_us),
+        *discovered_routes(Discovered(path.registry, events, wall_clock_us)),
         *command_routes(commands, jobs.jobs),
         *quarantine_desk(path.quarantine, path.modules, path.ingest, path.source, path.registry, gate, wall_clock_us),
     ]

@@ -81,6 +81,11 @@ class LiveState:
         self._put_known("rssi_dbm", columns, rows)
         self._put_known("frame_gap_ms", columns, rows)
 
+    def put_rssi(self, slot: int, rssi_dbm: int) -> None:
+        """A signal that a module told apart from its readings; on the loop."""
+        self.reserve(slot + 1)
+        self.rssi_dbm[slot] = rssi_dbm
+
     def recent_power(self, slot: int, now_us: int) -> npt.NDArray[np.float32]:
         """Power of the last 300 s, oldest first, one value a second, nan where nothing came."""
         if slot >= self._capacity:

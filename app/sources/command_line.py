@@ -15,6 +15,8 @@ from broker.engine import ClientInfo
 # Answers that wait for the registry; a fleet that answers one command at once is half of it. Above, they are shed and
 # counted: their commands expire, or are sent again.
 MOST_ANSWERS = 100_000
+# In place of a client id for a foreign device: no client has it.
+_FOREIGN = "\0foreign"
 # Who may be a module on the line. A service that reads along is none.
 _KINDS = frozenset({"module", "source", "anonymous"})
 
@@ -75,14 +77,24 @@ class CommandLine:
                 self.bring(topic.serial, command_id)
         self.changed.set()
 
+    def present(self, serial: str) -> None:
+        """A foreign device is there: what is for it can be sent. Told with each of its messages, so quick."""
+        clients = self._clients.get(serial)
+        if clients is not None and _FOREIGN in clients:
+            return
+        self._clients.setdefault(serial, set()).add(_FOREIGN)
+        self._begun[serial] = None
+        self._brought.pop(serial, None)
+        self.changed.set()
+
+    def absent(self, serial: str) -> None:
+        """A foreign device is gone."""
+        self._leave(serial, _FOREIGN)
+
     def gone(self, client: ClientInfo) -> None:
         """A client's connection ended."""
         for serial in self._serials.pop(client.client_id, ()):
-            clients = self._clients[serial]
-            clients.discard(client.client_id)
-            if not clients:
-                del self._clients[serial]
-                self._brought.pop(serial, None)
+            self._leave(serial, client.client_id)
 
     def answered(self, serial: str, ack: Ack, arrival_us: int) -> None:
         """A module answered."""
@@ -120,6 +132,12 @@ class CommandLine:
     def put_back(self, answers: list[Answer]) -> None:
         """Answers that could not be dealt with yet."""
         self._answers.extendleft(reversed(answers))
+
+    def _leave(self, serial: str, client_id: str) -> None:
+        clients = self._clients.get(serial, set())
+        clients.discard(client_id)
+        if not clients and self._clients.pop(serial, None) is not None:
+            self._brought.pop(serial, None)
 
 
 def _id_of(payload: bytes) -> str | None:

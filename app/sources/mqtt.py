@@ -14,6 +14,7 @@ from app.protocol.codec import DECODERS, Refused, decode_tele
 from app.protocol.messages import Ack, Message, Tele
 from app.protocol.topics import Kind, ModuleTopic, parse
 from app.sources.command_line import CommandLine
+from app.sources.foreign import ForeignHandle, ForeignSource
 from broker.engine import Batch, ClientInfo
 
 # What nearly every payload is: one reading as JSON. Anything else takes the longer way through decode_tele.
@@ -73,10 +74,12 @@ class MqttSource:
         serial_of: Callable[[int], str],
         on_message: Callable[[str, int, Kind, Message, int], None],
         adopt: Callable[[str], None] | None = None,
+        foreign: ForeignSource | None = None,
     ) -> None:
         """`on_message` gets serial, slot, kind, message and arrival_us.
 
         With `adopt`, unknown modules are registered: it is told the serial, and their messages wait for `adopted`.
+        `foreign` takes what is on other topics than our modules'.
         """
         self.counts: collections.Counter[str] = collections.Counter()
         # Have the engine ask `open_topic` again: readings whose handle became a slot take the short way then.
@@ -91,6 +94,11 @@ class MqttSource:
         self._serial_of = serial_of
         self._on_message = on_message
         self._adopt = adopt
+        self._foreign = foreign
+        if foreign is not None:
+            foreign.pass_on = self.pass_on
+            foreign.commands = self.commands
+            foreign.forget_topics = self._ask_topics_anew
         self._handles_grew_old = False
         self._postponed: collections.deque[_Postponed] = collections.deque()
         self._postponed_bytes = 0
@@ -101,9 +109,13 @@ class MqttSource:
         return len(self._postponed)
 
     def open_topic(self, client: ClientInfo, topic: str) -> object | None:  # noqa: ARG002 - the engine has checked the client's rights
-        """The slot for readings, a ModuleHandle for the rest, None for topics that are not our modules'."""
+        """The slot for readings, a ModuleHandle for the rest, a ForeignHandle for others' modules, None for what is
+        nobody's.
+        """
         parsed = parse(topic)
-        if parsed is None or parsed.kind is Kind.CMD:
+        if parsed is None:
+            return None if self._foreign is None else self._foreign.open_topic(topic)
+        if parsed.kind is Kind.CMD:
             return None
         slot = self._find_slot(parsed.serial)
         if slot is not None and parsed.kind is Kind.TELE:
@@ -118,7 +130,8 @@ class MqttSource:
         """Decode a batch; never raises for what is in it."""
         handles, payloads = batch.handles, batch.payloads
         guaranteed = batch if any(batch.guaranteed) else None
-        if set(map(type, handles)) == {int}:
+        kinds = set(map(type, handles))
+        if kinds == {int}:
             try:
                 decoded = list(map(_decode_one, payloads))
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -127,7 +140,7 @@ class MqttSource:
                 self.counts["tele"] += len(decoded)
                 self._readings.take(handles, decoded, batch.arrival_us, guaranteed=guaranteed)  # type: ignore[arg-type]
                 return
-        self._accept_singly(batch, guaranteed)
+        self._accept_singly(batch, guaranteed, has_foreign=ForeignHandle in kinds)
 
     def client_connected(self, client: ClientInfo) -> None:
         """Tell who wants to know."""
@@ -150,10 +163,14 @@ class MqttSource:
             self.commands.answered(serial, message, arrival_us)
         self._on_message(serial, slot, kind, message, arrival_us)
 
-    def _accept_singly(self, batch: Batch, guaranteed: Batch | None) -> None:
+    def _accept_singly(self, batch: Batch, guaranteed: Batch | None, *, has_foreign: bool) -> None:
         taken = _Taken([], [])
         waiting: list[tuple[ModuleHandle, bytes]] = []
-        for handle, payload in zip(batch.handles, batch.payloads, strict=True):
+        handles, payloads = batch.handles, batch.payloads
+        if has_foreign:
+            # Ours are not slowed down by who shares a batch with them.
+            handles, payloads = self._without_foreign(batch, taken)
+        for handle, payload in zip(handles, payloads, strict=True):
             if isinstance(handle, int):
                 self._tele(handle, payload, batch.arrival_us, taken)
             elif isinstance(handle, ModuleHandle):
@@ -170,11 +187,40 @@ class MqttSource:
         for handle, payload in waiting:
             self._postpone(_Postponed(handle, payload, batch.arrival_us, guaranteed))
 
+    def _without_foreign(self, batch: Batch, taken: _Taken) -> tuple[Sequence[object], Sequence[bytes]]:
+        """Take what is foreign, and the readings of ours in one go where that can be; what is left."""
+        ours: list[tuple[object, bytes]] = []
+        # Not every engine tells; without, everything is fresh.
+        retained: Sequence[bool] = getattr(batch, "retained", ())
+        foreign = self._foreign
+        assert foreign is not None
+        for number, (handle, payload) in enumerate(zip(batch.handles, batch.payloads, strict=True)):
+            if isinstance(handle, ForeignHandle):
+                is_old = bool(retained and retained[number])
+                foreign.take(handle, payload, batch.arrival_us, taken.slots, taken.readings, retained=is_old)
+            else:
+                ours.append((handle, payload))
+        tele = [payload for handle, payload in ours if isinstance(handle, int)]
+        try:
+            decoded = list(map(_decode_one, tele))
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            rest = ours  # As above.
+        else:
+            self.counts["tele"] += len(decoded)
+            taken.slots.extend(handle for handle, _payload in ours if isinstance(handle, int))
+            taken.readings.extend(decoded)
+            rest = [(handle, payload) for handle, payload in ours if not isinstance(handle, int)]
+        return [handle for handle, _payload in rest], [payload for _handle, payload in rest]
+
     def _pass_on(self, taken: _Taken, arrival_us: int, guaranteed: Batch | None) -> None:
         if taken.readings:
             self._readings.take(taken.slots, taken.readings, arrival_us, guaranteed=guaranteed)
         elif guaranteed is not None:
             self._readings.acknowledge_later(guaranteed)
+
+    def _ask_topics_anew(self) -> None:
+        # What is set there is set after both sources were built.
+        self.forget_topics()
 
     def _has_room(self, more: int) -> bool:
         return len(self._postponed) + more < MOST_POSTPONED and self._postponed_bytes < MOST_POSTPONED_BYTES

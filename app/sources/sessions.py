@@ -1,4 +1,4 @@
-"""Which modules have an MQTT session open now, as the broker tells of it."""
+"""Which modules are connected now: by their MQTT sessions as the broker tells of them, foreign ones by their word."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.domain.credentials import CredentialKind
+from app.sources.presence import ForeignPresence
 from broker.engine import ClientInfo
 
 # A module may keep several sessions: client ids "serial" and "serial/anything" (docs/operating.md).
@@ -19,7 +20,8 @@ _ANONYMOUS = "anonymous"
 class Sessions:
     """Changes on the loop only; any thread may read `open_now` and `heard`, whose arrays are by module slot."""
 
-    def __init__(self, find_slot: Callable[[str], int | None]) -> None:
+    def __init__(self, find_slot: Callable[[str], int | None], foreign: ForeignPresence | None = None) -> None:
+        self.foreign = foreign or ForeignPresence()
         self._find_slot = find_slot
         self._open: collections.Counter[str] = collections.Counter()
         # Connected before they had a slot: looked at again when modules were adopted.
@@ -37,12 +39,20 @@ class Sessions:
         return self._open[serial] > 0
 
     def open_now(self, size: int) -> npt.NDArray[np.bool_]:
-        """Whether each of the first `size` slots has a session open; a copy."""
-        return _first(self._open_now, size)
+        """Whether each of the first `size` slots has a session open, or says that it is there; a copy."""
+        return _first(self._open_now, size) | self.foreign.here(size)
 
     def heard(self, size: int) -> npt.NDArray[np.bool_]:
-        """Whether each of the first `size` slots had a session since the hub started; a copy."""
-        return _first(self._heard, size)
+        """Whether each of the first `size` slots had a session, or was heard, since the hub started; a copy."""
+        return _first(self._heard, size) | self.foreign.heard(size)
+
+    def gone(self, size: int) -> npt.NDArray[np.bool_]:
+        """Whether each of the first `size` slots, foreign devices all, says that it is gone; a copy."""
+        return self.foreign.gone(size)
+
+    def usual_us(self, size: int) -> npt.NDArray[np.int64]:
+        """The usual time between two readings of foreign devices, 0 where it is not known; a copy."""
+        return self.foreign.usual_us(size)
 
     def opened(self, client: ClientInfo) -> None:
         """A client was accepted."""

@@ -17,6 +17,7 @@ sys.path.insert(0, str(FOLDER.parents[1]))
 
 from app.domain.credentials import CredentialKind  # noqa: E402 - found by the line above
 from app.domain.keys import CollectionLevel  # noqa: E402
+from app.stores.registry.foreign_devices import ForeignDevices, SeenDevice  # noqa: E402
 from app.stores.registry.migrating import newest_version  # noqa: E402
 from app.stores.registry.provisioning import Template  # noqa: E402
 from app.stores.registry.records import ModuleKind, NewSite, PairedAs  # noqa: E402
@@ -35,6 +36,8 @@ def fill(registry: Registry) -> None:
     registry.block("WD-2")
     registry.pair("WD-1", 1, START_US, PairedAs(lyon, CollectionLevel.DAILY, "M-1", registry.add_holder()))
     registry.unpair("WD-1", 1, START_US + 1)
+    seen = SeenDevice("tasmota", "plug", '{"model":"P1"}', None, None, "P1", None, "W", 3, START_US, START_US + 1)
+    ForeignDevices(registry, now_us=lambda: START_US).note([seen])
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from app.domain.errors import WattdeckError
 from app.domain.events import Event, EventKind, EventSink
 from app.domain.ids import is_id
 from app.protocol.codec import encode_json
+from app.protocol.foreign import Sending
 from app.protocol.messages import Ack, Cmd
 from app.protocol.topics import Kind, build
 from app.services.commands.tally import CommandTally
@@ -37,6 +38,10 @@ EXPIRE_EACH_S = 2.0
 KEPT_US = 90 * 86_400_000_000
 # A result is shown in a list; the module's own limits would allow 18 kB.
 MOST_RESULT_BYTES = 4096
+
+
+# A command as messages to a foreign device, by the serial of its module; None when it is none or has no such command.
+Sendings = Callable[[str, Cmd], Sequence[Sending] | None]
 
 
 class Publisher(Protocol):
@@ -78,7 +83,11 @@ class CommandDelivery:
         tally: CommandTally,
         now_us: Callable[[], int],
         failpoints: FailPoints | None = None,
+        *,
+        is_foreign: Callable[[str], bool] = lambda _serial: False,
+        sendings: Sendings = lambda _serial, _command: None,
     ) -> None:
+        """`is_foreign`: whether a module is a device of another dialect; `sendings` has the messages for it then."""
         self._book = book
         self._line = line
         self._broker = broker
@@ -92,6 +101,10 @@ class CommandDelivery:
         # What modules took, with the time, and what of it is not written yet.
         self._taken: dict[str, int] = {}
         self._failing = False
+        self._is_foreign = is_foreign
+        self._sendings = sendings
+        # Foreign devices that are there and have not subscribed to what is for them (yet).
+        self._unreached: set[str] = set()
 
     def look_at(self, serials: Sequence[str]) -> None:
         """Something was queued for these modules. Any thread may call."""
@@ -142,6 +155,7 @@ class CommandDelivery:
         """Expire and forget now and then, until cancelled."""
         while True:
             await asyncio.sleep(EXPIRE_EACH_S)
+            self._try_unreached()
             try:
                 await self.expire()
             except WattdeckError as error:
@@ -156,6 +170,15 @@ class CommandDelivery:
                 break
         while await asyncio.to_thread(self._book.forget, self._now_us() - KEPT_US) == ROWS_AT_ONCE:
             pass
+
+    def _try_unreached(self) -> None:
+        """Nothing tells when a foreign device has subscribed, so it is looked at anew."""
+        unreached, self._unreached = self._unreached, set()
+        for serial in unreached:
+            if serial in self._line:
+                self._due[serial] = True
+        if unreached:
+            self._line.changed.set()
 
     def _note_due(self, serials: Sequence[str]) -> None:
         for serial in serials:
@@ -184,18 +207,27 @@ class CommandDelivery:
 
     def _publish(self, command: CommandRecord) -> bool:
         """Whether it was published now."""
-        topic = build(command.module, Kind.CMD)
-        if command.module not in self._line or not self._broker.receivers(topic):
-            # It has gone meanwhile, or has unsubscribed: it is told of again when it listens.
-            return False
-        if not self._line.bring(command.module, command.id):
-            return False
         message = Cmd(
             command.id, command.name, expires_ms=command.expires_us // 1000, args=dict(command.arguments) or None
         )
-        self._broker.publish(
-            topic, encode_json(message), qos=1, on_taken=functools.partial(self._note_one_taken, command.id)
-        )
+        is_foreign = self._is_foreign(command.module)
+        if is_foreign:
+            # A dialect that has lost the command leaves it to its expiry.
+            messages = self._sendings(command.module, message) or ()
+        else:
+            messages = [Sending(build(command.module, Kind.CMD), encode_json(message))]
+        if command.module not in self._line or not messages or not self._broker.receivers(messages[0].topic):
+            # It has gone meanwhile, or has unsubscribed: it is told of again when it listens.
+            if is_foreign and messages:
+                self._unreached.add(command.module)
+            return False
+        if not self._line.bring(command.module, command.id):
+            return False
+        *before, last = messages
+        for one in before:
+            self._broker.publish(one.topic, one.payload, qos=one.qos, retain=one.retain)
+        taken = functools.partial(self._note_one_taken, command.id)
+        self._broker.publish(last.topic, last.payload, qos=last.qos, retain=last.retain, on_taken=taken)
         return True
 
     def _take(self, serials: Sequence[str]) -> tuple[list[CommandRecord], list[CommandRecord]]:

@@ -23,7 +23,8 @@ from app.domain.events import EventSink
 from app.domain.ids import is_id, new_id
 from app.domain.listing import Found, Listing
 from app.domain.people import Principal, Scope
-from app.services.commands.delivery import note_command
+from app.protocol.messages import Cmd
+from app.services.commands.delivery import Sendings, note_command
 from app.services.commands.tally import CommandTally
 from app.stores.registry.actions import Deed
 from app.stores.registry.commands import Changed, CommandBook, CommandRecord, NewCommand, Selection
@@ -89,14 +90,19 @@ class Commands:
         events: EventSink,
         tally: CommandTally,
         now_us: Callable[[], int],
+        sendings: Sendings = lambda _serial, _command: None,
     ) -> None:
-        """`listening` says which modules would get one now; `look_at` is told for which something was queued."""
+        """`listening` says which modules would get one now; `look_at` is told for which something was queued.
+
+        `sendings`: how a foreign device is told a command; None when it has none such.
+        """
         self._book = book
         self._listening = listening
         self._look_at = look_at
         self._events = events
         self._tally = tally
         self._now_us = now_us
+        self._sendings = sendings
 
     def send(
         self, sender: Principal, serial: str, name: str, arguments: Mapping[str, Value], expires_in_s: int
@@ -111,7 +117,7 @@ class Commands:
         def choose(targets: Sequence[Target]) -> list[tuple[str, Target]]:
             if not targets:
                 raise UnknownNameError("module", serial)
-            refusal = refusal_of(targets[0], kind)
+            refusal = refusal_of(targets[0], kind, speaks=self._speaking(new.name, new.arguments))
             if refusal is not None:
                 raise RefusedChangeError(f"{serial} gets no command: {REFUSAL_TEXTS[refusal]}")
             return [(new_id(new.created_us), targets[0])]
@@ -129,11 +135,11 @@ class Commands:
     def preview(self, sender: Principal, order: Order) -> Preview:
         """Who would get a bulk command. Raises OperatorInputError, NotAllowed."""
         kind = self._bulk_kind(sender, order)
-        kind.check(order.arguments)
+        speaks = self._speaking(kind.name, kind.check(order.arguments))
         targets = self._book.targets(_asked(order.selection))
         left_out = _unknown(order.selection, targets)
         for target in targets:
-            refusal = refusal_of(target, kind, of_many=True)
+            refusal = refusal_of(target, kind, of_many=True, speaks=speaks)
             if refusal is not None:
                 left_out.setdefault(refusal, []).append(target.serial)
         refused = {serial for serials in left_out.values() for serial in serials}
@@ -211,6 +217,11 @@ class Commands:
             raise UnknownNameError("bulk", bulk_id[:40])
         return Bulk(bulk_id, counts, self._book.listed(listing, bulk_id=bulk_id))
 
+    def _speaking(self, name: str, arguments: Mapping[str, Value]) -> Callable[[Target], bool]:
+        """Whether a foreign device has this command with these arguments."""
+        asked = Cmd("ask", name, args=dict(arguments) or None)
+        return lambda target: self._sendings(target.serial, asked) is not None
+
     def _bulk_kind(self, sender: Principal, order: Order) -> CommandKind:
         kind = _permitted(sender, order.name)
         if order.selection.serials is None and not sender.may(Scope.FLEET_WRITE):
@@ -224,12 +235,13 @@ class Commands:
         """Queue for whom may have it, in one transaction; the others are put into `left_out`."""
         assert new.bulk_id is not None
         kind = kind_of(new.name)
+        speaks = self._speaking(new.name, new.arguments)
         refused: dict[Refusal, list[str]] = {}
 
         def choose(found: Sequence[Target]) -> list[tuple[str, Target]]:
             chosen = []
             for target in found:
-                refusal = refusal_of(target, kind, of_many=True)
+                refusal = refusal_of(target, kind, of_many=True, speaks=speaks)
                 if refusal is None:
                     chosen.append((new_id(new.created_us), target))
                 else:

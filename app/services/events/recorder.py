@@ -79,6 +79,11 @@ class EventRecorder:
         """A client's connection ended."""
         self._note_of(client, EventKind.DISCONNECTED, {"cause": cause})
 
+    def presence(self, serial: str, online: bool, arrival_us: int) -> None:
+        """A foreign device, or its last will, says that it is there or gone."""
+        kind, details = (EventKind.CONNECTED, {}) if online else (EventKind.DISCONNECTED, {"cause": "word"})
+        self._sink.note(Event(serial, arrival_us, kind, details))
+
     def adopted(self) -> None:
         """Modules may have been registered: note what they did before, on the running loop."""
         if self._strangers:

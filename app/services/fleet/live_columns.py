@@ -42,6 +42,14 @@ class OpenSessions(Protocol):
         """Whether each slot had a session since the hub started."""
         ...
 
+    def gone(self, size: int) -> npt.NDArray[np.bool_]:
+        """Whether each slot is a foreign device that says it is gone."""
+        ...
+
+    def usual_us(self, size: int) -> npt.NDArray[np.int64]:
+        """The usual time between two readings of a foreign device, 0: not known."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Look:
@@ -108,7 +116,8 @@ def live_columns(
     connected = _at(sessions.open_now(size), slots, 0).astype(np.bool_)
     never = arrival_us == 0
     age_us = np.where(never, UNKNOWN, np.maximum(0, now_us - arrival_us))
-    period_us = np.maximum(table.numbers["period_ms"][every], 0) * 1000
+    declared_us = np.maximum(table.numbers["period_ms"][every], 0) * 1000
+    period_us = np.where(declared_us > 0, declared_us, _at(sessions.usual_us(size), slots, 0))
     used = table.numbers["last_used_us"][every] > 0
     heard = ~never | used | _at(sessions.heard(size), slots, 0).astype(np.bool_)
     state = liveness(
@@ -118,6 +127,7 @@ def live_columns(
         age_us=age_us,
         period_us=period_us,
         gap_us=gaps.gap_us(slots, received, arrival_us, period_us),
+        gone=_at(sessions.gone(size), slots, 0).astype(np.bool_),
     )
     power = _at(live.power, slots, np.nan).astype(np.float64)
     kinds = _at(live.power_kind, slots, 0).astype(np.int32)

@@ -12,11 +12,15 @@ from sqlalchemy import Connection
 
 from app.domain.access_chain import ERASED_SUBJECT
 from app.stores.registry.erasures import SUBJECT_KINDS, erasures_of
-from app.stores.registry.models import Channel, Holder, Key, Module, Pairing
+from app.stores.registry.models import Channel, ForeignDevice, Holder, Key, Module, Pairing
 
 Row = Mapping[str, Any]
 # An access log may name what is no subject; its entries share a key then, which is never dropped.
 OF_THE_LOG = "log:access"
+
+
+# Devices that are no modules are nobody's yet; they share a key as well.
+OF_STRANGERS = "log:devices"
 
 
 class Lost(enum.Enum):
@@ -40,6 +44,8 @@ class Links:
     holder_of_site: Mapping[int, str]
     # Serial -> the site it is paired with now.
     site_of_module: Mapping[str, int]
+    # Adopted device of others -> its module's serial.
+    serial_of_device: Mapping[int, str]
     # Tokens of holders who were erased: the erasures put them back into their ledger, a dump does not name them.
     forgotten_tokens: frozenset[str]
 
@@ -86,6 +92,11 @@ def _of_access(row: Row, _links: Links) -> list[str]:
     return [row["subject"] if kind in SUBJECT_KINDS and name and len(row["subject"]) <= 80 else OF_THE_LOG]
 
 
+def _of_device(row: Row, links: Links) -> list[str]:
+    serial = links.serial_of_device.get(row["id"])
+    return [OF_STRANGERS] if serial is None else _of_module({"serial": serial}, links)
+
+
 def _of_action(row: Row, links: Links) -> list[str]:
     """Only a holder's token is sealed, and not that of an erased one: it stands in the list of erasures."""
     kind, _, token = row["subject"].partition(":")
@@ -103,6 +114,7 @@ PERSONAL: Mapping[str, Personal] = {
     "token_ledger": Personal(("token",), _of_token, Lost.DROPPED),
     "holders": Personal(("token",), _of_token, Lost.DROPPED),
     "keys": Personal(("channel_id", "pairing_id", "holder_token"), _of_key, Lost.DROPPED),
+    "foreign_devices": Personal(("device", "name", "facts"), _of_device, Lost.DROPPED),
     "access_log": Personal(("subject",), _of_access, Lost.NAMED),
     "actions": Personal(("subject",), _of_action, Lost.NAMED),
 }
@@ -142,6 +154,7 @@ def links_of(connection: Connection) -> Links:
         _single(holders),
         _single(of_sites),
         {row.serial: row.site_id for row in connection.execute(current)},
+        {row.id: row.serial for row in connection.execute(sa.select(ForeignDevice.id, Module.serial).join(Module))},
         frozenset(
             each.subject.removeprefix("holder:")
             for each in erasures_of(connection)

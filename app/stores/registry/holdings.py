@@ -20,6 +20,7 @@ from app.stores.registry.models import (
     Command,
     Credential,
     Erasure,
+    ForeignDevice,
     Holder,
     Job,
     Key,
@@ -117,6 +118,10 @@ CONDITIONS: Mapping[str, Condition] = {
     "jobs": lambda subject: _named(Job.parameters, subject),
     "actions": lambda subject: Action.subject.in_(_names(subject)),
     "access_log": lambda subject: AccessEntry.subject.in_(_names(subject)),
+    "foreign_devices": lambda subject: sa.and_(
+        ForeignDevice.module_id.in_(_modules(subject)),
+        sa.or_(ForeignDevice.facts.is_not(None), ForeignDevice.name.is_not(None)),
+    ),
     "person_keys": lambda subject: PersonKey.subject.in_(_names(subject)),
     "erasures": lambda subject: Erasure.subject.in_(_names(subject)),
 }
@@ -165,6 +170,13 @@ def _forget_meter(connection: Connection, subject: DataSubject) -> int:
     return connection.execute(sa.update(table(Module)).where(Module.serial == subject.name).values(values)).rowcount
 
 
+def _forget_facts(connection: Connection, subject: DataSubject) -> int:
+    """Its name, its Wi-Fi and its addresses are of the place where it is; which device a module is, is hardware."""
+    rows = table(ForeignDevice)
+    values = {"facts": None, "name": None, "power_kind": None}
+    return connection.execute(sa.update(rows).where(CONDITIONS["foreign_devices"](subject)).values(values)).rowcount
+
+
 def _forget_person_keys(connection: Connection, subject: DataSubject) -> int:
     """Remembered as erased: a key that only vanished would look like one of another hub to the backups."""
     rows = sa.select(PersonKey.subject).where(CONDITIONS["person_keys"](subject))
@@ -182,5 +194,6 @@ FORGET: Mapping[str, Callable[[Connection, DataSubject], int]] = {
     "holders": _forget_holder,
     "saved_views": _delete("saved_views"),
     "commands": _delete("commands"),
+    "foreign_devices": _forget_facts,
     "person_keys": _forget_person_keys,
 }

@@ -393,6 +393,35 @@ class Erasure(Base):
     subject: Mapped[str] = mapped_column(String(80), unique=True)
 
 
+class ForeignDevice(Base):
+    """A device of others that was heard, by the id its dialect gives it; adopted ones are modules."""
+
+    __tablename__ = "foreign_devices"
+    __table_args__ = (UniqueConstraint("dialect", "device"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dialect: Mapped[str] = mapped_column(String(32))
+    # Often a name that its owner has given it.
+    device: Mapped[str] = mapped_column(String(200), info=PERSONAL)
+    # discovered, adopted or ignored.
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    module_id: Mapped[int | None] = mapped_column(ForeignKey("modules.id"), unique=True)
+    name: Mapped[str | None] = mapped_column(String(100), info=PERSONAL)
+    maker: Mapped[str | None] = mapped_column(String(64))
+    model: Mapped[str | None] = mapped_column(String(64))
+    firmware: Mapped[str | None] = mapped_column(String(64))
+    # JSON: everything that was recognised, addresses and the name of a Wi-Fi among it; null: nothing, or forgotten.
+    facts: Mapped[str | None] = mapped_column(String, info=PERSONAL)
+    # W or VA, of its newest reading.
+    power_kind: Mapped[str | None] = mapped_column(String(2))
+    messages: Mapped[int]
+    first_seen_us: Mapped[int]
+    last_seen_us: Mapped[int]
+    # Who adopted, ignored or restored it last.
+    changed_by: Mapped[str | None] = mapped_column(String(80))
+    changed_us: Mapped[int | None]
+
+
 def table(model: type[Base]) -> Table:
     """The Core table of a model, for bulk work."""
     core = model.__table__

@@ -22,6 +22,17 @@ class ModuleKind(enum.StrEnum):
     FOREIGN = "foreign"
 
 
+class DeviceState(enum.StrEnum):
+    """What became of a device of others."""
+
+    # It was heard; its readings are dropped.
+    DISCOVERED = "discovered"
+    # It is a module.
+    ADOPTED = "adopted"
+    # Somebody said that it is none of ours.
+    IGNORED = "ignored"
+
+
 class Collection(enum.StrEnum):
     """Whether a module's readings are wanted at all, whatever its keys allow."""
 
@@ -198,4 +209,20 @@ class PairingChanged:
     site_id: int | None = None
 
 
-Change = CredentialsChanged | ModulesChanged | SitesChanged | PairingChanged
+class DeviceStanding(NamedTuple):
+    """What became of a device of others, and of which module's serial it is when it was adopted."""
+
+    dialect: str
+    device: str
+    state: DeviceState
+    serial: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DevicesChanged:
+    """These devices of others were adopted, ignored or restored."""
+
+    standings: tuple[DeviceStanding, ...]
+
+
+Change = CredentialsChanged | ModulesChanged | SitesChanged | PairingChanged | DevicesChanged

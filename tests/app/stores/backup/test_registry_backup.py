@@ -11,6 +11,7 @@ from app.domain.keys import CollectionLevel
 from app.stores.backup.errors import BackupDamaged, BackupRefused
 from app.stores.backup.personal import LEFT_OUT, PERSONAL
 from app.stores.registry.faults import RegistryNotEmpty
+from app.stores.registry.foreign_devices import ForeignDevices, SeenDevice
 from app.stores.registry.models import AccessEntry, Base, Holder, personal_columns
 from app.stores.registry.person_keys import PersonKeys
 from app.stores.registry.provisioning import Template
@@ -20,6 +21,8 @@ from app.stores.registry.registry import Registry
 T0 = 1_800_000_000_000_000
 STREETS = ("1 rue d'Exemple", "2 place du Modele")
 POINTS = ("PDL00000000001", "PDL00000000002")
+DEVICES = ("kitchen-of-martin", "hall-of-martin")
+SSID, NAME = "Martins WLAN", "Martins plug"
 METERS = ("METER-0001", "METER-0002")
 
 
@@ -39,6 +42,10 @@ def fill(registry):
         change = registry.pair(serial, 1, T0, PairedAs(site, CollectionLevel.SECOND, METERS[number], holder))
         keys.append(change.opened.key)
     registry.add_credential("gateway", CredentialKind.SOURCE, publish=["tele/#"])
+    devices = ForeignDevices(registry, now_us=lambda: T0)
+    facts = f'{{"ssid":"{SSID}"}}'
+    devices.note([SeenDevice("fake", one, facts, NAME, "Acme", "P1", "1", "W", 3, T0, T0) for one in DEVICES])
+    devices.adopt("tester", [1], site_id=None, tags=["plug"])
     return holders, sites, keys
 
 
@@ -105,7 +112,8 @@ def test_nothing_personal_is_in_a_backup_in_clear(case):
     case.back_up()
     said = raw_bytes(case)
     keyring = case.directory.keyring.read_bytes()
-    for word in (*STREETS, *POINTS, *METERS):
+    # The adopted one is a module, whose serial is no secret.
+    for word in (*STREETS, *POINTS, *METERS, DEVICES[1], SSID, NAME):
         assert word.encode() not in said
     for holder in holders:
         # The token stands beside its key, and nowhere else.

@@ -333,6 +333,7 @@ class TestOldDatabases:
 def test_personal_columns_are_marked():
     assert personal_columns() == {
         "access_log": ("subject",),
+        "foreign_devices": ("device", "name", "facts"),
         "holders": ("token",),
         "keys": ("holder_token",),
         "modules": ("meter_serial",),
