@@ -86,10 +86,15 @@ class Sending(NamedTuple):
 class Dialect(Protocol):
     """How one family of modules speaks."""
 
-    # One word, as it stands in the registry: tasmota, shelly_gen1, shelly, home_assistant.
-    name: str
-    # MQTT filters that bring a listener everything this dialect may say.
-    filters: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """One word, as it stands in the registry: tasmota, shelly, shelly_gen1, home_assistant."""
+        ...
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """MQTT filters that bring a listener everything this dialect may say; they may grow with what was heard."""
+        ...
 
     def claims(self, topic: str) -> bool:
         """Whether a message on this topic is of this dialect; it may depend on what was heard before."""
