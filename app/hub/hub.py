@@ -15,7 +15,7 @@ from app.hub.births import Births
 from app.hub.configuration import Layers
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
-from app.hub.engines import build_engine
+from app.hub.engines import build_engine, hear_modules
 from app.hub.fleet_feed import FleetFeed
 from app.hub.jobs_wiring import follow_settings, limits_of, retention_of, runtime_settings_of
 from app.hub.loop_lag import LoopLag
@@ -35,6 +35,7 @@ from app.ingest.quarantine import Quarantine
 from app.ingest.tail import Tail
 from app.protocol.messages import Message
 from app.protocol.topics import Kind
+from app.sources.heard import HeardModules
 from app.sources.mqtt import MqttSource
 from app.sources.sessions import Sessions
 from app.stores.failpoints import FailPoints
@@ -120,6 +121,8 @@ async def running_hub(
         births = Births(registry)
 
         def on_message(serial: str, slot: int, kind: Kind, message: Message, arrival_us: int) -> None:
+            if heard is not None and not source.is_old_news:
+                heard.on_message(serial, slot, kind, message, arrival_us)
             births.on_message(serial, slot, kind, message, arrival_us)
             watch.recorder.on_message(serial, slot, kind, message, arrival_us)
 
@@ -131,6 +134,7 @@ async def running_hub(
             on_message=on_message,
             adopt=roster.adopt if _adopts(settings) else None,
         )
+        heard = HeardModules(source, modules.serial) if settings.hub.engine == "external" else None
         watch.follow(source)
         roster.on_adopted.append(source.adopted)
         sessions = Sessions(modules.slot)
@@ -144,6 +148,9 @@ async def running_hub(
             on_changed_elsewhere=watch.recorder.credential_changed,
         )
         engine = build_engine(settings, directory, credentials.authenticator, source)
+        if heard is not None:
+            hear_modules(engine, source, heard)
+            supervisor.lasting("heard modules", heard.run)
         credentials.follow(engine)
         stack.push_async_callback(credentials.stop)
         try:

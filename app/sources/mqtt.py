@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -84,6 +85,10 @@ class MqttSource:
         # Told of each client that comes and goes (with the cause); on the loop, quick.
         self.on_connected: list[Callable[[ClientInfo], None]] = []
         self.on_disconnected: list[Callable[[ClientInfo, str], None]] = []
+        # Told of each batch, where the broker tells of no client; on the loop, quick.
+        self.on_batch: list[Callable[[Batch], None]] = []
+        # While `on_message` is called: a broker had kept the message, which tells nothing of now.
+        self.is_old_news = False
         self.commands = CommandLine()
         self._find_slot = find_slot
         self._readings = readings
@@ -116,9 +121,11 @@ class MqttSource:
 
     def accept(self, batch: Batch) -> None:
         """Decode a batch; never raises for what is in it."""
+        for tell in self.on_batch:
+            tell(batch)
         handles, payloads = batch.handles, batch.payloads
         guaranteed = batch if any(batch.guaranteed) else None
-        if set(map(type, handles)) == {int}:
+        if set(map(type, handles)) == {int} and not batch.retained:
             try:
                 decoded = list(map(_decode_one, payloads))
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -153,7 +160,12 @@ class MqttSource:
     def _accept_singly(self, batch: Batch, guaranteed: Batch | None) -> None:
         taken = _Taken([], [])
         waiting: list[tuple[ModuleHandle, bytes]] = []
-        for handle, payload in zip(batch.handles, batch.payloads, strict=True):
+        retained = batch.retained or itertools.repeat(False)
+        for handle, payload, old in zip(batch.handles, batch.payloads, retained, strict=False):
+            if old and not _describes(handle):
+                self.counts["old_news"] += 1
+                continue
+            self.is_old_news = old
             if isinstance(handle, int):
                 self._tele(handle, payload, batch.arrival_us, taken)
             elif isinstance(handle, ModuleHandle):
@@ -163,6 +175,7 @@ class MqttSource:
                     waiting.append((handle, payload))
                 else:
                     self._refuse_unknown(handle, payload, batch.arrival_us)
+        self.is_old_news = False
         if waiting and guaranteed is not None:
             # Acknowledged once all of it is: what is taken now, and each message that waits.
             guaranteed = _PartOfBatch(guaranteed, len(waiting) + 1)
@@ -247,6 +260,11 @@ class MqttSource:
             self.pass_on(topic.serial, slot, topic.kind, one, arrival_us)
 
 
+def _describes(handle: object) -> bool:
+    """Whether messages of a topic tell of a module, so that a kept one is worth taking."""
+    return isinstance(handle, ModuleHandle) and handle.kind is Kind.STATE
+
+
 class _Taken(NamedTuple):
     """Readings of one batch and their slots, parallel."""
 
@@ -272,6 +290,7 @@ class _PartOfBatch:
         self.handles: Sequence[object] = whole.handles[:1]
         self.payloads: Sequence[bytes] = whole.payloads[:1]
         self.guaranteed: Sequence[bool] = whole.guaranteed[:1]
+        self.retained: Sequence[bool] = whole.retained[:1]
         self._whole = whole
         self._parts = parts
 
