@@ -16,6 +16,7 @@ from app.domain.broker_url import masked, parse_broker_url
 from app.domain.errors import OperatorInputError
 from app.domain.hosts import is_loopback
 from app.domain.settings import Loaded, Row, Settings, catalogue
+from broker.packets.topics import is_filter
 
 FILE_NAME = "wattdeck.toml"
 ENVIRONMENT_PREFIX = "WATTDECK_"

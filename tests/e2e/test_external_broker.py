@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 
 import paho.mqtt.client as mqtt
 import pytest
 
 from app.hub.bench_tools import HubTools
 from tests.e2e.clients import WAIT_S, eventually, publish, publish_later, readings, sequences
+from tests.e2e.test_operations import asked, send
 from tests.helpers.mosquitto import BINARY, REASON, Mosquitto
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason=REASON)
@@ -46,14 +46,16 @@ def test_readings_are_read_back_and_nothing_is_lost_over_kill_9(broker, hubs, tm
     HubTools().provision(tmp_path / "data", ["WD1"])
     hub = hubs(engine=url(broker))
     with module(broker) as client:
-        publish(client, "WD1", *readings(20))
+        # One series of times: two readings of one millisecond would be one.
+        sent = readings(620)
+        publish(client, "WD1", *sent[:20])
         eventually(lambda: hub.stats()["broker.acknowledged"] == 20)
         # What the hub has acknowledged is on disk, and what it had not, or never saw, the broker keeps.
-        under_way = publish_later(client, "WD1", *readings(500, first=20))
+        under_way = publish_later(client, "WD1", *sent[20:520])
         hub.kill()
         for message in under_way:
             message.wait_for_publish(WAIT_S)
-        publish(client, "WD1", *readings(100, first=520))
+        publish(client, "WD1", *sent[520:])
     hub = hubs(engine=url(broker))
     eventually(lambda: hub.stats()["broker.upstream_unacknowledged"] == 0 and set(sequences(tmp_path, "WD1")) >= {619})
     assert hub.sigterm() == 0
@@ -71,11 +73,11 @@ def test_a_module_is_there_while_it_is_heard_and_gets_its_commands(broker, hubs,
         client.subscribe("wd/v1/m/WD1/cmd", qos=1)
         client.publish("wd/v1/m/WD1/state", json.dumps({"online": True, "boot_id": 1, "period_ms": 1000}), 1, True)
         eventually(lambda: hub.stats()["modules.connected"] == 1)
-        ask(hub, "POST", "/v1/modules/WD1/commands", {"name": "identify"})
+        command_id = send(hub, "identify")
         eventually(lambda: got)
         assert got[0]["name"] == "identify"
         client.publish("wd/v1/m/WD1/ack", json.dumps({"id": got[0]["id"], "result": "done"}), 1)
-        eventually(lambda: hub.stats().get("commands.done") == 1)
+        eventually(lambda: asked(hub, "GET", f"/v1/commands/{command_id}")["state"] == "acknowledged")
         client.publish("wd/v1/m/WD1/state", json.dumps({"online": False}), 1, True).wait_for_publish(WAIT_S)
         eventually(lambda: hub.stats()["modules.connected"] == 0)
 
@@ -87,17 +89,3 @@ def hub_listeners(hub):
             hub.address(name)
             listeners.add(name)
     return listeners
-
-
-def ask(hub, method, path, body):
-    import urllib.request
-
-    host, port, headers = HubTools().ask_as(hub)
-    request = urllib.request.Request(  # noqa: S310 - our own hub
-        f"http://{host}:{port}{path}",
-        json.dumps(body).encode(),
-        {**headers, "Content-Type": "application/json"},
-        method=method,
-    )
-    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:  # noqa: S310 - as above
-        return json.loads(answer.read() or b"null")
