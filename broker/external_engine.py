@@ -13,15 +13,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from broker.engine import Access, ClientInfo, Engine, Sink
-from broker.external_link import MOST_AHEAD, Border, Link, LinkCounters, Publication, Received
+from broker.external_border import Border, LinkCounters, Publication, Received
+from broker.external_link import MOST_AHEAD, Link
 from broker.options import Upstream
 
 log = logging.getLogger(__name__)
 
 LIMITS = (
-    "who may connect, publish and read is the broker's to say: the hub's credentials and access rules do not hold there",
-    "it does not tell who is connected: a module is there while it is heard, and gone when its last will or its silence "
-    "says so",
+    "who may connect, publish and read is the broker's to say: the hub's credentials and access rules do not count",
+    "it does not tell who is connected: a module is there while it is heard, and gone by its last will or its silence",
     "connections can not be ended from here, and a blocked module goes on publishing",
     "what the broker drops from its queue for the hub is not seen here: it must keep sessions and have no low limits",
     "messages of QoS 0 are lost while the hub or the connection is down",
@@ -257,7 +257,9 @@ class ExternalEngine:
             if not wanted:
                 return
             found = [found[place] for place in wanted]
-            payloads, ids, retained = ([column[place] for place in wanted] for column in (payloads, ids, retained))  # type: ignore[attr-defined]
+            payloads = [payloads[place] for place in wanted]
+            ids = [ids[place] for place in wanted]
+            retained = [retained[place] for place in wanted]
         self._messages_to_sink += len(found)
         try:
             self._sink.accept(_Batch(received, found, payloads, ids, retained))

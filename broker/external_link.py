@@ -1,33 +1,29 @@
-"""One connection to an external broker in a thread of its own: batches and lists cross its border, never one message."""
+"""One connection to an external broker, in a thread of its own."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import logging
 import random
 import selectors
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from broker.external_border import Border, LinkCounters, Publication, Received
+from broker.external_client import BufferedClient, close_client, connect, make_client
 from broker.external_socket import BufferedSocket
 from broker.options import Upstream
 
 log = logging.getLogger(__name__)
 
-# What MQTT 5 allows at most: the broker goes on sending while a commit is under way.
-RECEIVE_MAXIMUM = 65_535
 BATCH_MESSAGES = 2_048
 # Messages handed over that the loop has not taken yet; above, the socket is left alone, and the broker keeps them.
 MOST_AHEAD = 20_000
@@ -44,71 +40,6 @@ MOST_PUBLICATIONS = 10_000
 _NO_MATCHING_SUBSCRIBERS = 0x10
 _UNSUPPORTED_VERSION = 0x84
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-
-
-class Received(NamedTuple):
-    """Messages of one connection, in order; the lists are parallel. A message of QoS 0 has the packet id 0."""
-
-    link: Link
-    generation: int
-    arrival_us: int
-    topics: list[str]
-    payloads: list[bytes]
-    packet_ids: list[int]
-    retained: list[bool]
-
-
-class Publication(NamedTuple):
-    """A message of the hub."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    on_taken: Callable[[], None] | None
-
-
-class Border:
-    """What a link tells; every method is called in its thread."""
-
-    def received(self, received: Received) -> None:
-        """Messages came."""
-
-    def taken(self, on_taken: list[Callable[[], None]]) -> None:
-        """The broker has taken publications for those who subscribed."""
-
-    def unrouted(self, topics: list[str]) -> None:
-        """Nobody had subscribed to what was published (told by MQTT 5 only)."""
-
-    def changed(self) -> None:
-        """The link is up, or has failed."""
-
-
-@dataclasses.dataclass(slots=True)
-class LinkCounters:
-    """Written by the link's thread alone."""
-
-    connects: int = 0
-    failures: int = 0
-    sessions_lost: int = 0
-    received: int = 0
-    batches: int = 0
-    acknowledged: int = 0
-    acks_void: int = 0
-    unacknowledged: int = 0
-    reads_held: int = 0
-    malformed: int = 0
-    published: int = 0
-    publish_unrouted: int = 0
-    publish_refused: int = 0
-    subscribe_denied: int = 0
-
-
-class _Client(paho.Client):
-    """paho with a socket of ours between it and the system."""
-
-    def _create_socket(self) -> Any:
-        return BufferedSocket(super()._create_socket())  # type: ignore[no-untyped-call, arg-type]
 
 
 class Link:
@@ -133,7 +64,7 @@ class Link:
         self._border = border
         self._version = 5
         self._only_3_1_1 = False
-        self._client: _Client | None = None
+        self._client: BufferedClient | None = None
         self._generation = 0
         self._handed = 0
         self._held = False
@@ -214,7 +145,7 @@ class Link:
                 continue
             try:
                 let_in = self._session()
-            except Exception:  # noqa: BLE001 - whatever a broker sends that paho can not take must not end the thread
+            except Exception:
                 log.exception("external broker %s, %s: the connection failed", self.upstream.address, self._name)
                 self._drop_client()
                 self.counters.failures += 1
@@ -242,7 +173,7 @@ class Link:
         self._connack = None
         try:
             client = self._client = self._client or self._made_client()
-            client.connect(self.upstream.host, self.upstream.port, self.upstream.keep_alive_s, **self._terms())
+            connect(client, self.upstream, self._version, keeps=bool(self.filters))
         except (OSError, ValueError) as error:
             self._say(f"can not be reached: {error}")
             self.counters.failures += 1
@@ -280,20 +211,20 @@ class Link:
     def _drop_client(self) -> None:
         """The next attempt makes a new client; what the old one had not published waits for it."""
         if self._client is not None:
-            _close(self._client)
+            close_client(self._client)
         self._client = None
         self._publications.extendleft(reversed(self._on_their_way.values()))
         self._on_their_way.clear()
 
-    def _serve(self, client: _Client) -> None:
+    def _serve(self, client: BufferedClient) -> None:
         deadline = time.monotonic() + CONNACK_S
-        sock = client.socket()
-        if not isinstance(sock, BufferedSocket):
+        sock = client.buffered()
+        if sock is None:
             return
         with selectors.DefaultSelector() as selector:
             selector.register(self._wake_in, _READ)
             watched = 0
-            while client.socket() is sock:
+            while client.buffered() is sock:
                 try:
                     if self._stopping:
                         self._say_goodbye(client, sock)
@@ -321,9 +252,9 @@ class Link:
                 if self._connack is None and time.monotonic() > deadline:
                     break
             self._hand_over()
-            _close(client)
+            close_client(client)
 
-    def _say_goodbye(self, client: _Client, sock: BufferedSocket) -> None:
+    def _say_goodbye(self, client: BufferedClient, sock: BufferedSocket) -> None:
         self._obey(client)
         client.loop_write()
         until = time.monotonic() + _LAST_WORDS_S
@@ -333,15 +264,15 @@ class Link:
             while sock.unsent and (left := until - time.monotonic()) > 0:
                 selector.select(left)
                 sock.flush()
-        _close(client)
+        close_client(client)
 
     def _reads(self) -> bool:
         return not self.filters or self._connack is None or (not self._held and self.ahead < MOST_AHEAD)
 
-    def _read(self, client: _Client, sock: BufferedSocket) -> None:
+    def _read(self, client: BufferedClient, sock: BufferedSocket) -> None:
         sock.blocked = False
         while not sock.blocked and len(self._topics) < BATCH_MESSAGES:
-            if client.loop_read() != paho.MQTT_ERR_SUCCESS or client.socket() is not sock:
+            if client.loop_read() != paho.MQTT_ERR_SUCCESS or client.buffered() is not sock:
                 return
 
     def _hand_over(self) -> None:
@@ -371,7 +302,7 @@ class Link:
             unrouted, self._unrouted = self._unrouted, []
             self._border.unrouted(unrouted)
 
-    def _obey(self, client: _Client) -> None:
+    def _obey(self, client: BufferedClient) -> None:
         counters = self.counters
         while self._acks:
             generation, packet_ids = self._acks.popleft()
@@ -390,7 +321,7 @@ class Link:
 
     def _drain_wakes(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while len(self._wake_in.recv(4096)) == 4096:  # noqa: PLR2004 - as many as were asked for
+            while len(self._wake_in.recv(4096)) == 4096:
                 pass
 
     def _say(self, what: str) -> None:
@@ -401,36 +332,14 @@ class Link:
 
     # -- paho's client and what it calls, all in the thread
 
-    def _made_client(self) -> _Client:
-        keeps = {} if self._version == paho.MQTTv5 else {"clean_session": not self.filters}
-        client = _Client(
-            paho.CallbackAPIVersion.VERSION2,
-            client_id=f"{self.upstream.client_id}-{self._name}",
-            protocol=paho.MQTTProtocolVersion(self._version),
-            manual_ack=True,
-            reconnect_on_failure=False,
-            **keeps,
-        )
-        if self.upstream.username is not None:
-            client.username_pw_set(self.upstream.username, self.upstream.password)
-        if self.upstream.tls:
-            client.tls_set_context(_tls_context(self.upstream))
+    def _made_client(self) -> BufferedClient:
+        name = f"{self.upstream.client_id}-{self._name}"
+        client = make_client(self.upstream, name, self._version, keeps=bool(self.filters))
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_publish = self._on_publish
-        # Tells paho that somebody else watches the socket: it writes only when asked to.
-        client.on_socket_register_write = lambda _client, _userdata, _sock: None
         return client
-
-    def _terms(self) -> dict[str, Any]:
-        if self._version != paho.MQTTv5:
-            return {}
-        properties = Properties(PacketTypes.CONNECT)
-        if self.filters:
-            properties.ReceiveMaximum = RECEIVE_MAXIMUM
-            properties.SessionExpiryInterval = self.upstream.session_expiry_s
-        return {"clean_start": not self.filters, "properties": properties}
 
     def _on_connect(
         self, client: paho.Client, _userdata: Any, flags: paho.ConnectFlags, reason: ReasonCode, _properties: Any
@@ -531,17 +440,3 @@ def _watch(selector: selectors.BaseSelector, sock: BufferedSocket, watched: int,
         else:
             selector.modify(sock, wanted)
     return wanted
-
-
-def _close(client: _Client) -> None:
-    """DISCONNECT where it can be sent; the session stays."""
-    with contextlib.suppress(OSError, ValueError):
-        client.disconnect()
-        client.loop_write()
-
-
-def _tls_context(upstream: Upstream) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=upstream.ca_file)
-    if upstream.certificate is not None:
-        context.load_cert_chain(upstream.certificate, upstream.key)
-    return context

@@ -43,7 +43,9 @@ def parse_broker_url(text: str) -> BrokerUrl:
         raise ValueError("an @ in a user name or password must be written %40")
     if port == 0:
         raise ValueError(f"{masked(text)!r} has no port to connect to; {_FORM}")
-    username, password = (None if part is None else urllib.parse.unquote(part) for part in (parts.username, parts.password))
+    username, password = (
+        None if part is None else urllib.parse.unquote(part) for part in (parts.username, parts.password)
+    )
     return BrokerUrl(host, port or SCHEMES[parts.scheme], parts.scheme == "mqtts", username or None, password or None)
 
 

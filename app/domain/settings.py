@@ -92,7 +92,9 @@ class ExternalSettings:
     ca_file: str = setting("", "PEM of the authority that its certificate is checked with; empty: the system's own")
     certificate: str = setting("", "certificate chain of this hub for a broker that asks for one, PEM")
     key: str = setting("", "private key of that certificate, PEM, without a passphrase")
-    client_id: str = setting("", "what the hub's client ids begin with; empty: wattdeck- and a name of the directory's own")
+    client_id: str = setting(
+        "", "what the hub's client ids begin with; empty: wattdeck- and a name of the directory's own"
+    )
     topics: tuple[str, ...] = setting((), "filters the hub subscribes to; empty: those of our own modules")
     consumers: int = setting(
         1, "connections among which the filters are dealt out; a topic stays with one", minimum=1, maximum=16

@@ -47,9 +47,7 @@ class HeardModules:
     def observe(self, batch: Batch) -> None:
         """A batch came."""
         if batch.retained:
-            self._fresh.update(
-                handle for handle, old in zip(batch.handles, batch.retained, strict=True) if not old
-            )
+            self._fresh.update(handle for handle, old in zip(batch.handles, batch.retained, strict=True) if not old)
         else:
             self._fresh.update(batch.handles)
 

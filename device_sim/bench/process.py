@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 import select
 import subprocess
@@ -218,12 +219,12 @@ class LoadGroup:
 
     def _receive(self, parts: Sequence[_Process], kind: type[_R], deadline: float) -> None:
         """Wait until one of them says something."""
-        streams = {part.process.stdout: part for part in parts}
+        streams = {part.process.stdout.fileno(): part for part in parts if part.process.stdout is not None}
         readable, _, _ = select.select(list(streams), [], [], max(0.0, deadline - time.monotonic()))
         if not readable:
             raise LoadError(f"a load process did not report {kind.__name__} in time")
         for stream in readable:
-            data = stream.read1(1 << 20)
+            data = os.read(stream, 1 << 20)
             if not data:
                 raise LoadError(f"a load process ended with code {streams[stream].process.wait()}")
             streams[stream].buffer.extend(data)
@@ -239,9 +240,7 @@ def _line_of(part: _Process) -> bytes | None:
 
 
 def _sum_of(parts: Sequence[Progress]) -> Progress:
-    return Progress(
-        **{name: sum(getattr(part, name) for part in parts) for name in Progress.__struct_fields__}  # type: ignore[arg-type]
-    )
+    return Progress(**{name: sum(getattr(part, name) for part in parts) for name in Progress.__struct_fields__})
 
 
 def _renumbered(

@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--qos", type=int, choices=(0, 1), default=0, help="quality of service")
     add("--tls", action="store_true", help="connect with TLS; --hub then names the TLS port")
     add("--ca", type=Path, metavar="FILE", help="authority that the hub's certificate is checked with (PEM)")
-    add("--connect-rate", type=float, default=0.0, metavar="C", help="new connections per second; 0: as fast as it goes")
+    add(
+        "--connect-rate", type=float, default=0.0, metavar="C", help="new connections per second; 0: as fast as it goes"
+    )
     add("--ramp", type=float, default=0.0, metavar="S", help="or: spread the connecting over so many seconds")
     add("--processes", type=int, default=0, metavar="P", help="processes; 0: as few as the limit of open files allows")
     add("--json", action="store_true", help="print one JSON object as the last line")
@@ -67,7 +69,9 @@ def run(args: argparse.Namespace, _tools: BenchTools) -> int:
         connected = group.connect(_CONNECT_S + args.ramp, progress_s=_SECOND)
         _tell_connected(connected, len(logins))
         if not connected.connected:
-            raise EnvironmentFault(f"nobody could connect to {args.hub}; is it a broker, and are the credentials its own?")
+            raise EnvironmentFault(
+                f"nobody could connect to {args.hub}; is it a broker, and are the credentials its own?"
+            )
         group.begin(Run(rate=rate, seconds=args.seconds, qos=args.qos, progress_s=_SECOND))
         ran = group.ran(args.seconds * 2 + 60.0)
         finished = group.finish()
@@ -147,12 +151,14 @@ def _check(args: argparse.Namespace, rate: float) -> None:
     if args.connect_rate < 0 or args.ramp < 0 or args.processes < 0:
         raise OperatorInputError("--connect-rate, --ramp and --processes can not be below 0")
     if rate > _MOST_PER_MODULE * args.modules:
-        raise OperatorInputError("a module sends at most 1,000 readings per second; say more --modules or a lower --rate")
+        raise OperatorInputError(
+            "a module sends at most 1,000 readings per second; say more --modules or a lower --rate"
+        )
 
 
 def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:  # noqa: PLR2004 - ports
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise OperatorInputError(f"--hub {text!r} is no HOST:PORT, such as 127.0.0.1:1883")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
@@ -173,7 +179,7 @@ def _logins(args: argparse.Namespace) -> list[_Login]:
 
 def _read_credentials(path: Path) -> list[_Login]:
     try:
-        with (sys.stdin if str(path) == "-" else path.open(encoding="utf-8", newline="")) as lines:
+        with sys.stdin if str(path) == "-" else path.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise OperatorInputError(f"{path} can not be read: {error}") from error

@@ -28,6 +28,7 @@ async def test_a_command_for_nobody_is_not_taken(trial):
 async def test_forgetting_topics_closes_what_has_lost_its_credential(trial):
     async with trial.connected("m1") as one, trial.connected("m2") as two:
         await one.publish("m/m1/tele", b"a")
+        await until(lambda: trial.sink.messages)
         trial.registry.blocked.add("m2")
         trial.engine.forget_topics()
         await get(two.ends)

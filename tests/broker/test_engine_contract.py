@@ -9,9 +9,9 @@ import socket
 
 import pytest
 
-from broker.options import BrokerOptions, Listener
-from broker.native.server import NativeBroker
 from broker.amqtt_engine import AmqttEngine
+from broker.native.server import NativeBroker
+from broker.options import BrokerOptions, Listener
 from tests.helpers.engine_trial import Registry, Sink, get, running, until
 from tests.helpers.mosquitto import BINARY, REASON
 from tests.helpers.tls_files import make_tls_files
@@ -28,7 +28,9 @@ def engines(capability: str | None = None):
     """Run a test on each engine that can do it."""
     kinds = ENGINES if capability is None else CAPABLE[capability]
     skip = pytest.mark.skipif(BINARY is None, reason=REASON)
-    return pytest.mark.parametrize("kind", [pytest.param(one, marks=skip if one == "external" else ()) for one in kinds])
+    return pytest.mark.parametrize(
+        "kind", [pytest.param(one, marks=skip if one == "external" else ()) for one in kinds]
+    )
 
 
 @engines()

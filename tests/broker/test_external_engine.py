@@ -261,7 +261,7 @@ async def test_the_operators_are_served_beside_it():
     beside = NativeBroker(BrokerOptions(), [Listener("operators", 0, ("127.0.0.1",))], Registry(), Sink())
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    async with started(Upstream("127.0.0.1", port, "hub"), Sink(), beside=beside) as engine:
+    async with started(Upstream("127.0.0.1", port, "hub"), Sink(), beside=beside) as engine:  # noqa: SIM117 - its address
         async with Client(engine.addresses()["operators"][1], "m1") as operator:
             assert await get(operator.connects) == 0
             operator.paho.subscribe("m/m1/cmd")

