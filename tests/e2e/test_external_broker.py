@@ -89,3 +89,14 @@ def hub_listeners(hub):
             hub.address(name)
             listeners.add(name)
     return listeners
+
+
+def test_a_password_of_the_command_line_is_in_no_log_and_no_setting(broker, hubs, tmp_path):
+    hub = hubs(engine=f"mqtt://hub:geheim-1@127.0.0.1:{broker.port}")
+    shown = asked(hub, "GET", "/v1/settings")
+    assert hub.sigterm() == 0
+    written = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
+
+    assert f"mqtt://hub:***@127.0.0.1:{broker.port}" in json.dumps(shown)
+    assert "geheim" not in json.dumps(shown)
+    assert b"geheim" not in written
