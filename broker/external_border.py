@@ -50,7 +50,7 @@ class Border:
 
 @dataclasses.dataclass(slots=True)
 class LinkCounters:
-    """Written by the link's thread alone."""
+    """Each written by one thread alone: the link's, and `reads_held` by the loop."""
 
     connects: int = 0
     failures: int = 0

@@ -171,6 +171,8 @@ class Link:
     def _session(self) -> bool:
         """One connection, from its begin to its end; whether the broker let us in."""
         self._connack = None
+        # From here on, what is acknowledged of the connection before is not told any more.
+        self._generation += 1
         try:
             client = self._client = self._client or self._made_client()
             connect(client, self.upstream, self._version, keeps=bool(self.filters))
@@ -351,7 +353,6 @@ class Link:
         first = counters.connects == 0
         counters.connects += 1
         counters.unacknowledged = 0
-        self._generation += 1
         self._said = ""
         self.failed = False
         # What has QoS 0 was sent or is gone.

@@ -71,7 +71,9 @@ def server_certificate(tls: TlsSettings, folder: Path) -> ServerTls | None:
 
 def build_engine(settings: Settings, directory: DataDirectory, authenticator: Authenticator, sink: Sink) -> Engine:
     """The engine of the setting hub.engine. Raises CertificateError, CertificateFolderFault."""
-    ports = listeners(settings.listen, server_certificate(settings.tls, directory.tls))
+    serves_modules = settings.hub.engine != "external"
+    certificate = server_certificate(settings.tls, directory.tls) if serves_modules else None
+    ports = listeners(settings.listen, certificate)
     if settings.hub.engine == "native":
         return NativeBroker(settings.broker, ports, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX)
     modules = [port for port in ports if port.name != OPERATORS]

@@ -91,16 +91,20 @@ async def test_a_broker_that_was_killed_and_lost_the_session_is_told_of(trial, c
 
 
 @needs_mosquitto
-async def test_what_is_acknowledged_after_a_reconnect_is_not_told_of_the_old_connection(trial):
+@pytest.mark.parametrize("meanwhile", [False, True])
+async def test_what_is_acknowledged_of_an_earlier_connection_is_not_told(trial, meanwhile):
     trial.sink.manual = True
     async with trial.connected("m1", keep=True) as client:
         client.paho.publish("m/m1/tele", b"once", qos=1)
         await until(lambda: trial.sink.messages)
         await asyncio.to_thread(trial.broker.stop)
         await until(lambda: trial.engine.counters()["upstream_connected"] == 0)
+        if meanwhile:
+            trial.sink.batches[0].acknowledge()
         await asyncio.to_thread(trial.broker.start)
         await until(lambda: len(trial.sink.messages) == 2)
-        trial.sink.batches[0].acknowledge()
+        if not meanwhile:
+            trial.sink.batches[0].acknowledge()
         await until(lambda: trial.engine.counters()["upstream_acks_void"] == 1)
         assert trial.engine.counters()["upstream_unacknowledged"] == 1
         trial.sink.batches[1].acknowledge()
