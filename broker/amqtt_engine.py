@@ -53,6 +53,7 @@ class _Batch:
     handles: Sequence[object]
     payloads: Sequence[bytes]
     guaranteed: Sequence[bool]
+    retained: Sequence[bool] = ()
 
     def acknowledge(self) -> None:
         """Nothing is left to do."""

@@ -74,6 +74,11 @@ class Batch(Protocol):
         """Whether each message came with QoS 1 or 2."""
         ...
 
+    @property
+    def retained(self) -> Sequence[bool]:
+        """Whether each message is old news, which a broker had kept for whoever subscribes; empty when none is."""
+        ...
+
     def acknowledge(self) -> None:
         """Let the engine answer every guaranteed message (PUBACK, PUBREC). Call on the loop, after the commit."""
         ...

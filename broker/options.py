@@ -85,3 +85,30 @@ class Listener:
     tls: Tls | None = None
     # Whether `BrokerOptions.allow_anonymous` holds here: never on the operators' listener.
     anonymous: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Upstream:
+    """A broker somebody else runs, and how this hub is its client."""
+
+    host: str
+    port: int
+    # Of every consumer, with its number behind it; a session of that name waits at the broker.
+    client_id: str
+    username: str | None = None
+    password: str | None = dataclasses.field(default=None, repr=False)
+    tls: bool = False
+    # PEM; None: the system's own authorities.
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    consumers: int = 1
+    # Name of a shared subscription; empty: none.
+    shared_group: str = ""
+    session_expiry_s: int = 7 * 86_400
+    keep_alive_s: int = 60
+
+    @property
+    def address(self) -> str:
+        """Host and port, for people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -79,6 +79,35 @@ class ApiSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ExternalSettings:
+    """A broker somebody else runs, for hub.engine = external."""
+
+    url: str = setting(
+        "",
+        "where it is: mqtt://host[:1883] or mqtts://host[:8883]; a user (and, less well, a password) may stand in it",
+        secret=True,
+    )
+    username: str = setting("", "user name there, instead of the one in the URL")
+    password_file: str = setting("", "a file whose first line is the password; only the hub's user need read it")
+    ca_file: str = setting("", "PEM of the authority that its certificate is checked with; empty: the system's own")
+    certificate: str = setting("", "certificate chain of this hub for a broker that asks for one, PEM")
+    key: str = setting("", "private key of that certificate, PEM, without a passphrase")
+    client_id: str = setting(
+        "", "what the hub's client ids begin with; empty: wattdeck- and a name of the directory's own"
+    )
+    topics: tuple[str, ...] = setting((), "filters the hub subscribes to; empty: those of our own modules")
+    consumers: int = setting(
+        1, "connections among which the filters are dealt out; a topic stays with one", minimum=1, maximum=16
+    )
+    shared_group: str = setting(
+        "", "subscribe as this shared group, so that a standby hub can take over; never two hubs at once"
+    )
+    session_hours: float = setting(
+        168.0, "the broker keeps what comes while the hub is away so long (MQTT 5)", minimum=0.01, maximum=10_000
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RegistrySettings:
     """The registry of modules, sites, keys and credentials."""
 
@@ -252,6 +281,7 @@ class Settings:
     api: ApiSettings = dataclasses.field(default_factory=ApiSettings)
     tls: TlsSettings = dataclasses.field(default_factory=TlsSettings)
     broker: BrokerOptions = dataclasses.field(default_factory=BrokerOptions)
+    external: ExternalSettings = dataclasses.field(default_factory=ExternalSettings)
     registry: RegistrySettings = dataclasses.field(default_factory=RegistrySettings)
     ingest: IngestSettings = dataclasses.field(default_factory=IngestSettings)
     store: StoreSettings = dataclasses.field(default_factory=StoreSettings)

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import get_type_hints
 
+from app.domain.broker_url import masked, parse_broker_url
 from app.domain.errors import OperatorInputError
 from app.domain.hosts import is_loopback
 from app.domain.settings import Loaded, Row, Settings, catalogue
+from broker.packets.topics import is_filter
 
 FILE_NAME = "wattdeck.toml"
 ENVIRONMENT_PREFIX = "WATTDECK_"
@@ -123,6 +125,7 @@ def _check_meanings(settings: Settings, said_by: Mapping[str, str]) -> None:
         given, missing = ("certificate", "key") if settings.tls.certificate else ("key", "certificate")
         problem = f"tls.{given} is set and tls.{missing} is not; set both, or none for the hub's own"
         raise SettingError(said_by[f"tls.{given}"], f"tls.{missing}", problem)
+    _check_external(settings, said_by)
     at = settings.backup.at
     if at and not _TIME_OF_DAY.fullmatch(at):
         raise SettingError(said_by["backup.at"], "backup.at", f"{at!r} is no time of day; write one such as 03:30")
@@ -135,6 +138,28 @@ def _check_meanings(settings: Settings, said_by: Mapping[str, str]) -> None:
     if settings.api.metrics_open and not is_loopback(settings.listen.api_host):
         problem = f"counters without a login are for this machine alone, and the API is on {settings.listen.api_host}"
         raise SettingError(said_by["api.metrics_open"], "api.metrics_open", problem)
+
+
+def _check_external(settings: Settings, said_by: Mapping[str, str]) -> None:
+    external = settings.external
+    if external.url:
+        try:
+            parse_broker_url(external.url)
+        except ValueError as error:
+            raise SettingError(said_by["external.url"], "external.url", str(error)) from None
+    elif settings.hub.engine == "external":
+        problem = "hub.engine is external and no broker is named; say --broker mqtt://host, or set external.url"
+        raise SettingError(said_by["hub.engine"], "external.url", problem)
+    if bool(external.certificate) != bool(external.key):
+        given, missing = ("certificate", "key") if external.certificate else ("key", "certificate")
+        problem = f"external.{given} is set and external.{missing} is not; set both, or none"
+        raise SettingError(said_by[f"external.{given}"], f"external.{missing}", problem)
+    for topic in external.topics:
+        if not is_filter(topic):
+            raise SettingError(said_by["external.topics"], "external.topics", f"{topic!r} is no filter of topics")
+    if any(sign in external.shared_group for sign in "/+#"):
+        problem = "a group's name has none of / + #"
+        raise SettingError(said_by["external.shared_group"], "external.shared_group", problem)
 
 
 def read_file(path: Path) -> bytes:
@@ -214,7 +239,8 @@ def _parsed(row: Row, text: str) -> object:
 
 
 def _checked(source: str, row: Row, value: object) -> object:
-    wrong = SettingError(source, row.key, f"{value!r} is not allowed; it takes {row.allowed()}")
+    shown = repr(masked(value)) if isinstance(value, str) else repr(value)
+    wrong = SettingError(source, row.key, f"{shown} is not allowed; it takes {row.allowed()}")
     if row.type is bool:
         if not isinstance(value, bool):
             raise wrong

@@ -11,7 +11,10 @@ from app.domain.errors import BugError
 from app.domain.settings import DERIVED_PORT, ListenSettings, Settings, TlsSettings
 from app.hub.certificates import ServerTls, server_tls
 from app.hub.data_directory import DataDirectory
+from app.hub.external_broker import external_engine
 from app.protocol.live import LIVE_PREFIX
+from app.sources.heard import HeardModules
+from app.sources.mqtt import MqttSource
 from broker.engine import Authenticator, Engine, Sink
 from broker.native.server import NativeBroker
 from broker.options import Listener, Tls
@@ -68,19 +71,32 @@ def server_certificate(tls: TlsSettings, folder: Path) -> ServerTls | None:
 
 def build_engine(settings: Settings, directory: DataDirectory, authenticator: Authenticator, sink: Sink) -> Engine:
     """The engine of the setting hub.engine. Raises CertificateError, CertificateFolderFault."""
-    ports = listeners(settings.listen, server_certificate(settings.tls, directory.tls))
+    serves_modules = settings.hub.engine != "external"
+    certificate = server_certificate(settings.tls, directory.tls) if serves_modules else None
+    ports = listeners(settings.listen, certificate)
     if settings.hub.engine == "native":
         return NativeBroker(settings.broker, ports, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX)
-    # amqtt takes a second to import, and only who asks for it shall pay.
-    from broker.amqtt_engine import AmqttEngine  # noqa: PLC0415
-
     modules = [port for port in ports if port.name != OPERATORS]
     # Whatever engine serves the modules, the operators' listener is ours, so that their rights are enforced here.
     operators = [port for port in ports if port.name == OPERATORS]
     beside = NativeBroker(
         settings.broker, operators, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX
     )
+    if settings.hub.engine == "external":
+        return external_engine(settings.external, directory, sink, beside)
+    # amqtt takes a second to import, and only who asks for it shall pay.
+    from broker.amqtt_engine import AmqttEngine  # noqa: PLC0415
+
     return AmqttEngine(modules, authenticator, sink, beside=beside, private=LIVE_PREFIX)
+
+
+def hear_modules(engine: Engine, source: MqttSource, heard: HeardModules) -> None:
+    """Have modules come and go by what is heard of them, where the broker does not tell."""
+    source.on_batch.append(heard.observe)
+    from broker.external_engine import ExternalEngine  # noqa: PLC0415 - as above
+
+    if isinstance(engine, ExternalEngine):
+        engine.on_unrouted = heard.unrouted
 
 
 def operators_broker(engine: Engine) -> NativeBroker:

@@ -15,7 +15,7 @@ from app.hub.births import Births
 from app.hub.configuration import Layers
 from app.hub.credential_follower import CredentialFollower
 from app.hub.data_directory import DataDirectory
-from app.hub.engines import build_engine
+from app.hub.engines import build_engine, hear_modules
 from app.hub.fleet_feed import FleetFeed
 from app.hub.foreign_wiring import ForeignModules
 from app.hub.jobs_wiring import follow_settings, limits_of, retention_of, runtime_settings_of
@@ -37,6 +37,7 @@ from app.ingest.tail import Tail
 from app.protocol.dialects import Dialects
 from app.protocol.messages import Message
 from app.protocol.topics import Kind
+from app.sources.heard import HeardModules
 from app.sources.mqtt import MqttSource
 from app.sources.sessions import Sessions
 from app.stores.failpoints import FailPoints
@@ -124,6 +125,8 @@ async def running_hub(
         births = Births(registry)
 
         def on_message(serial: str, slot: int, kind: Kind, message: Message, arrival_us: int) -> None:
+            if heard is not None and not source.is_old_news:
+                heard.on_message(serial, slot, kind, message, arrival_us)
             births.on_message(serial, slot, kind, message, arrival_us)
             watch.recorder.on_message(serial, slot, kind, message, arrival_us)
 
@@ -138,6 +141,7 @@ async def running_hub(
             adopt=roster.adopt if _adopts(settings) else None,
             foreign=foreign.source,
         )
+        heard = HeardModules(source, modules.serial) if settings.hub.engine == "external" else None
         watch.follow(source)
         roster.on_adopted.append(source.adopted)
         roster.on_adopted.append(lambda: foreign.source.adopted(wall_clock_us()))
@@ -152,6 +156,9 @@ async def running_hub(
             on_changed_elsewhere=watch.recorder.credential_changed,
         )
         engine = build_engine(settings, directory, credentials.authenticator, source)
+        if heard is not None:
+            hear_modules(engine, source, heard)
+            supervisor.lasting("heard modules", heard.run)
         credentials.follow(engine)
         stack.push_async_callback(credentials.stop)
         try:

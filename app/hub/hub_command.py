@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from app.domain.broker_url import is_broker_url, parse_broker_url
 from app.domain.settings import Settings, catalogue
 from app.hub.configuration import Layers, load_layers
 from app.hub.data_directory import DataDirectory, HubLock, default_directory
@@ -37,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--mqtt-port", "listen.mqtt_port", "modules' MQTT port, 0 takes a free one", type=int, metavar="N")
     flag("--api-port", "listen.api_port", "port of the API, 0 takes a free one", type=int, metavar="N")
     flag("--serial", "serial.url", "a meter: /dev/ttyUSB0, COM3, socket://host:port", metavar="URL")
-    flag("--broker", "hub.engine", "broker engine", choices=rows["hub.engine"].choices)
+    flag(
+        "--broker",
+        "hub.engine",
+        "broker engine: native, amqtt, or mqtt[s]://[user@]host[:port] of a broker that runs elsewhere",
+        metavar="ENGINE",
+    )
     add(
         "--token-fd",
         type=int,
@@ -49,20 +55,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C; 0 when everything was sealed, 1 when the hub ended by a fault of ours."""
+    named = args.broker is not None and is_broker_url(args.broker)
     layers = load_layers(
         args.data.resolve(),
         flags={
             "listen.mqtt_port": args.mqtt_port,
             "listen.api_port": args.api_port,
             "serial.url": args.serial,
-            "hub.engine": args.broker,
+            "hub.engine": "external" if named else args.broker,
+            "external.url": args.broker if named else None,
         },
         assignments=args.assignments,
     )
     settings = layers.load().settings
-    if settings.hub.engine == "external":
-        print("wattdeck: the external engine is not built yet; use --broker native or amqtt", file=sys.stderr)
-        return 2
+    if named and parse_broker_url(args.broker).password is not None:
+        print(
+            "wattdeck: everybody on this machine can read a password on a command line; "
+            "external.password_file keeps it in a file",
+            file=sys.stderr,
+        )
     parents_token = None if args.token_fd is None else read_parents_token(args.token_fd)
     directory = DataDirectory(args.data.resolve())
     directory.make()

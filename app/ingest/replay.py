@@ -173,6 +173,7 @@ class _Part:
         self.handles: Sequence[object] = (None,)
         self.payloads: Sequence[bytes] = (b"",)
         self.guaranteed: Sequence[bool] = (True,)
+        self.retained: Sequence[bool] = ()
         self._promise = promise
 
     def acknowledge(self) -> None:

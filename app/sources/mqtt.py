@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -17,6 +18,8 @@ from app.sources.command_line import CommandLine
 from app.sources.foreign import ForeignHandle, ForeignSource
 from broker.engine import Batch, ClientInfo
 
+# Handle, payload, and whether it is old news.
+_Sent = tuple[object, bytes, bool]
 # What nearly every payload is: one reading as JSON. Anything else takes the longer way through decode_tele.
 _decode_one = msgspec.json.Decoder(Tele).decode
 
@@ -87,6 +90,10 @@ class MqttSource:
         # Told of each client that comes and goes (with the cause); on the loop, quick.
         self.on_connected: list[Callable[[ClientInfo], None]] = []
         self.on_disconnected: list[Callable[[ClientInfo, str], None]] = []
+        # Told of each batch, where the broker tells of no client; on the loop, quick.
+        self.on_batch: list[Callable[[Batch], None]] = []
+        # While `on_message` is called: a broker had kept the message, which tells nothing of now.
+        self.is_old_news = False
         self.commands = CommandLine()
         self._find_slot = find_slot
         self._readings = readings
@@ -128,10 +135,12 @@ class MqttSource:
 
     def accept(self, batch: Batch) -> None:
         """Decode a batch; never raises for what is in it."""
+        for tell in self.on_batch:
+            tell(batch)
         handles, payloads = batch.handles, batch.payloads
         guaranteed = batch if any(batch.guaranteed) else None
         kinds = set(map(type, handles))
-        if kinds == {int}:
+        if kinds == {int} and not batch.retained:
             try:
                 decoded = list(map(_decode_one, payloads))
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -166,11 +175,17 @@ class MqttSource:
     def _accept_singly(self, batch: Batch, guaranteed: Batch | None, *, has_foreign: bool) -> None:
         taken = _Taken([], [])
         waiting: list[tuple[ModuleHandle, bytes]] = []
-        handles, payloads = batch.handles, batch.payloads
+        messages: Iterable[_Sent] = zip(
+            batch.handles, batch.payloads, batch.retained or itertools.repeat(False), strict=False
+        )
         if has_foreign:
             # Ours are not slowed down by who shares a batch with them.
-            handles, payloads = self._without_foreign(batch, taken)
-        for handle, payload in zip(handles, payloads, strict=True):
+            messages = self._without_foreign(messages, batch.arrival_us, taken)
+        for handle, payload, old in messages:
+            if old and not _describes(handle):
+                self.counts["old_news"] += 1
+                continue
+            self.is_old_news = old
             if isinstance(handle, int):
                 self._tele(handle, payload, batch.arrival_us, taken)
             elif isinstance(handle, ModuleHandle):
@@ -180,6 +195,7 @@ class MqttSource:
                     waiting.append((handle, payload))
                 else:
                     self._refuse_unknown(handle, payload, batch.arrival_us)
+        self.is_old_news = False
         if waiting and guaranteed is not None:
             # Acknowledged once all of it is: what is taken now, and each message that waits.
             guaranteed = _PartOfBatch(guaranteed, len(waiting) + 1)
@@ -187,30 +203,25 @@ class MqttSource:
         for handle, payload in waiting:
             self._postpone(_Postponed(handle, payload, batch.arrival_us, guaranteed))
 
-    def _without_foreign(self, batch: Batch, taken: _Taken) -> tuple[Sequence[object], Sequence[bytes]]:
+    def _without_foreign(self, messages: Iterable[_Sent], arrival_us: int, taken: _Taken) -> list[_Sent]:
         """Take what is foreign, and the readings of ours in one go where that can be; what is left."""
-        ours: list[tuple[object, bytes]] = []
-        # Not every engine tells; without, everything is fresh.
-        retained: Sequence[bool] = getattr(batch, "retained", ())
         foreign = self._foreign
         assert foreign is not None
-        for number, (handle, payload) in enumerate(zip(batch.handles, batch.payloads, strict=True)):
+        ours: list[_Sent] = []
+        for handle, payload, old in messages:
             if isinstance(handle, ForeignHandle):
-                is_old = bool(retained and retained[number])
-                foreign.take(handle, payload, batch.arrival_us, taken.slots, taken.readings, retained=is_old)
+                foreign.take(handle, payload, arrival_us, taken.slots, taken.readings, retained=old)
             else:
-                ours.append((handle, payload))
-        tele = [payload for handle, payload in ours if isinstance(handle, int)]
+                ours.append((handle, payload, old))
+        tele = [(handle, payload) for handle, payload, old in ours if isinstance(handle, int) and not old]
         try:
-            decoded = list(map(_decode_one, tele))
+            decoded = [_decode_one(payload) for _slot, payload in tele]
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            rest = ours  # As above.
-        else:
-            self.counts["tele"] += len(decoded)
-            taken.slots.extend(handle for handle, _payload in ours if isinstance(handle, int))
-            taken.readings.extend(decoded)
-            rest = [(handle, payload) for handle, payload in ours if not isinstance(handle, int)]
-        return [handle for handle, _payload in rest], [payload for _handle, payload in rest]
+            return ours  # As above.
+        self.counts["tele"] += len(decoded)
+        taken.slots.extend(slot for slot, _payload in tele)
+        taken.readings.extend(decoded)
+        return [message for message in ours if message[2] or not isinstance(message[0], int)]
 
     def _pass_on(self, taken: _Taken, arrival_us: int, guaranteed: Batch | None) -> None:
         if taken.readings:
@@ -293,6 +304,11 @@ class MqttSource:
             self.pass_on(topic.serial, slot, topic.kind, one, arrival_us)
 
 
+def _describes(handle: object) -> bool:
+    """Whether messages of a topic tell of a module, so that a kept one is worth taking."""
+    return isinstance(handle, ModuleHandle) and handle.kind is Kind.STATE
+
+
 class _Taken(NamedTuple):
     """Readings of one batch and their slots, parallel."""
 
@@ -318,6 +334,7 @@ class _PartOfBatch:
         self.handles: Sequence[object] = whole.handles[:1]
         self.payloads: Sequence[bytes] = whole.payloads[:1]
         self.guaranteed: Sequence[bool] = whole.guaranteed[:1]
+        self.retained: Sequence[bool] = whole.retained[:1]
         self._whole = whole
         self._parts = parts
 

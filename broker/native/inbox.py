@@ -26,7 +26,7 @@ _GATHER_S = 0.004
 class ReceivedBatch:
     """Messages received together (`broker.engine.Batch`)."""
 
-    __slots__ = ("_inbox", "_promises", "_receipts", "arrival_us", "guaranteed", "handles", "payloads")
+    __slots__ = ("_inbox", "_promises", "_receipts", "arrival_us", "guaranteed", "handles", "payloads", "retained")
 
     def __init__(
         self,
@@ -45,6 +45,8 @@ class ReceivedBatch:
         for index in marks:
             guaranteed[index] = True
         self.guaranteed: Sequence[bool] = guaranteed
+        # The hub subscribes to nothing here: every message is news.
+        self.retained: Sequence[bool] = ()
         self._promises = promises
         self._receipts = receipts
 

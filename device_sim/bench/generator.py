@@ -72,6 +72,8 @@ class Generator:
         self._opening: collections.OrderedDict[Connection, float] = collections.OrderedDict()
         """Connections under way, oldest first, and since when; a plain dict finds its oldest only past all deleted."""
         self._open_after = 0.0
+        self._turn_to_open = 0.0
+        """When the next connection may begin by `Plan.connect_rate`."""
         self._tls: ssl.SSLContext | None = None
         if plan.ca_file:
             self._tls = ssl.create_default_context(cafile=plan.ca_file)
@@ -233,6 +235,12 @@ class Generator:
                 break
             self.lost(connection)
         while self._to_open and len(self._opening) < self.plan.concurrency and now >= self._open_after:
+            if self.plan.connect_rate:
+                # What a busy moment has missed is made good within a tenth of a second, and no more than that.
+                self._turn_to_open = max(self._turn_to_open, now - 0.1)
+                if now < self._turn_to_open:
+                    break
+                self._turn_to_open += 1 / self.plan.connect_rate
             connection = self._to_open.popleft()
             if not self.finishing or connection.owed:
                 self._open(connection, now)

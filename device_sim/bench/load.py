@@ -73,7 +73,7 @@ def main() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     generator = Generator(plan, selector)
-    phases = Phases(generator, commands.waiting)
+    phases = Phases(generator, commands.waiting, _say)
     # Tens of thousands of lasting objects and no cycles: a collection would only be a pause.
     gc.freeze()
     gc.disable()
@@ -97,8 +97,8 @@ def main() -> int:
 
 def _obey(phases: Phases, command: Command) -> Report | None:
     match command:
-        case Connect(timeout_s=timeout_s):
-            return phases.connect(timeout_s)
+        case Connect():
+            return phases.connect(command)
         case Run():
             return phases.run(command)
         case Finish(timeout_s=timeout_s):

@@ -11,7 +11,7 @@ from device_sim.bench.connection import Connection, Due, State, refuse
 from device_sim.bench.generator import Generator
 from device_sim.bench.histogram import Histogram
 from device_sim.bench.payload import FIRST_SEQ, LAST_SEQ
-from device_sim.bench.plan import Connected, Finished, Ran, Run
+from device_sim.bench.plan import Connect, Connected, Finished, Progress, Ran, Run
 from device_sim.bench.schedule import Schedule, Span
 
 # Three chances per keep-alive time, as clients commonly do.
@@ -22,8 +22,16 @@ _IDLE_TURN_S = 0.1
 class Phases:
     """Runs one phase after the other on a generator; remembers how far the sequence numbers are."""
 
-    def __init__(self, generator: Generator, interrupted: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        interrupted: Callable[[], bool],
+        tell: Callable[[Progress], None] = lambda _progress: None,
+    ) -> None:
         self._generator = generator
+        self._tell = tell
+        self._told_at = 0.0
+        self._sent_before = 0
         self._interrupted = interrupted
         """Whether another command waits."""
         self._next_seq = FIRST_SEQ
@@ -31,7 +39,7 @@ class Phases:
         self._pings = 0.0
         self._pinged_at = time.perf_counter()
 
-    def connect(self, timeout_s: float) -> Connected:
+    def connect(self, command: Connect) -> Connected:
         """Open every connection that is not open."""
         generator = self._generator
         began, cpu = time.perf_counter(), time.process_time()
@@ -40,8 +48,10 @@ class Phases:
             if connection.state is State.OFFLINE:
                 generator.open_later(connection)
         wanted = len(generator.connections)
-        while generator.online + generator.given_up < wanted and time.perf_counter() - began < timeout_s:
+        self._told_at = began
+        while generator.online + generator.given_up < wanted and time.perf_counter() - began < command.timeout_s:
             generator.turn(0.05)
+            self._tell_progress(time.perf_counter(), command.progress_s, 0)
         return Connected(
             connected=generator.online,
             seconds=time.perf_counter() - began,
@@ -68,6 +78,7 @@ class Phases:
         cpu = time.process_time()
         start = looked = time.perf_counter()
         tick_s = self._generator.plan.tick_ms / 1000
+        self._told_at = start
         done = churned = 0
         worst = 0.0
         while done < schedule.total and not self._interrupted():
@@ -80,6 +91,7 @@ class Phases:
                 else:
                     self._publish_guaranteed(span, schedule, base_ms, open_loop=run.open_loop)
             done = due
+            self._tell_progress(now, run.progress_s, done)
             if run.reconnects_per_s:
                 churned = self._churn(churned, int((now - start) * run.reconnects_per_s))
             if run.rate * generator.plan.keep_alive_s < _PINGS_PER_KEEP_ALIVE * len(connections):
@@ -94,6 +106,7 @@ class Phases:
         self._last_ms = base_ms + schedule.round_ms(rounds)
         late = sum(len(connection.owed) for connection in connections)
         unsent = sum(connection.unsent_count for connection in connections) - unsent
+        self._sent_before += done
         return Ran(
             first_seq=first_seq,
             last_seq=self._next_seq - 1,
@@ -158,6 +171,24 @@ class Phases:
         )
 
     # -- helpers
+
+    def _tell_progress(self, now: float, each_s: float, offered: int) -> None:
+        if not each_s or now - self._told_at < each_s:
+            return
+        self._told_at += each_s
+        generator = self._generator
+        late = sum(len(connection.owed) for connection in generator.connections)
+        dropped = sum(connection.unsent_count for connection in generator.connections)
+        self._tell(
+            Progress(
+                connected=generator.online,
+                sent=self._sent_before + offered - late - dropped,
+                acked=generator.tally.acked,
+                late=late,
+                reconnects=generator.tally.reconnects,
+                cpu_s=time.process_time(),
+            )
+        )
 
     def _due(self, schedule: Schedule, base_ms: int, index: int, offset_ms: int) -> Due:
         age_ms = int(self._generator.plan.age_s * 1000)

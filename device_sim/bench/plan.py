@@ -25,6 +25,8 @@ class Plan(msgspec.Struct, frozen=True):
     window: int = DEFAULT_WINDOW
     """QoS 1 messages a connection may have without an acknowledgement."""
     keep_alive_s: int = 300
+    connect_rate: float = 0.0
+    """Connections begun per second, 0 for as many as `concurrency` lets through."""
     concurrency: int = 100
     """Connections under way at once while connecting; small enough for the shortest listen backlogs."""
     send_buffer: int = 0
@@ -41,6 +43,8 @@ class Connect(msgspec.Struct, frozen=True, tag_field="do", tag="connect"):
     """Connect every connection; answered by `Connected`."""
 
     timeout_s: float = 120.0
+    progress_s: float = 0.0
+    """How often to say `Progress`; 0: never."""
 
 
 class Run(msgspec.Struct, frozen=True, tag_field="do", tag="run"):
@@ -56,6 +60,8 @@ class Run(msgspec.Struct, frozen=True, tag_field="do", tag="run"):
     """Connections closed in good order and opened again, one after the other."""
     start_at: float = 0.0
     """Unix time of the start, common to several processes; 0 or past: at once."""
+    progress_s: float = 0.0
+    """How often to say `Progress`; 0: never."""
 
 
 class Idle(msgspec.Struct, frozen=True, tag_field="do", tag="idle"):
@@ -73,6 +79,17 @@ class Finish(msgspec.Struct, frozen=True, tag_field="do", tag="finish"):
 
 
 Command = Connect | Run | Idle | Stop | Finish
+
+
+class Progress(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):
+    """How far a phase is, of this process since its start."""
+
+    connected: int
+    sent: int
+    acked: int
+    late: int
+    reconnects: int
+    cpu_s: float
 
 
 class Connected(msgspec.Struct, frozen=True, tag_field="event", tag="connected"):
@@ -140,4 +157,4 @@ class Failed(msgspec.Struct, frozen=True, tag_field="event", tag="failed"):
     reason: str
 
 
-Report = Connected | Ran | Finished | Failed
+Report = Progress | Connected | Ran | Finished | Failed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 import select
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -17,7 +18,20 @@ import msgspec
 
 from app.domain.errors import EnvironmentFault
 from device_sim.bench.histogram import Histogram
-from device_sim.bench.plan import Command, Connect, Connected, Failed, Finish, Finished, Idle, Plan, Ran, Report, Run
+from device_sim.bench.plan import (
+    Command,
+    Connect,
+    Connected,
+    Failed,
+    Finish,
+    Finished,
+    Idle,
+    Plan,
+    Progress,
+    Ran,
+    Report,
+    Run,
+)
 
 _ROOT = Path(__file__).resolve().parents[2]
 # Files a load process needs besides its connections: its own streams, the selector, Python's.
@@ -40,6 +54,8 @@ class _Process:
     buffer: bytearray
     share: float
     first: int
+    progress: list[Progress] = dataclasses.field(default_factory=list)
+    """The newest it has told, if any."""
 
 
 def files_allowed() -> int:
@@ -56,6 +72,8 @@ class LoadGroup:
         total = len(plan.credentials)
         count = processes or -(-total // files_allowed())
         self.connections = total
+        # Told the sum of all processes' newest progress, after each that tells one.
+        self.on_progress: Callable[[Progress], None] = lambda _progress: None
         self._processes: list[_Process] = []
         for number in range(count):
             first, last = total * number // count, total * (number + 1) // count
@@ -66,7 +84,9 @@ class LoadGroup:
                 cwd=_ROOT,
             )
             self._processes.append(_Process(process, bytearray(), (last - first) / total, first))
-            part = msgspec.structs.replace(plan, credentials=plan.credentials[first:last])
+            part = msgspec.structs.replace(
+                plan, credentials=plan.credentials[first:last], connect_rate=plan.connect_rate * (last - first) / total
+            )
             self._write(self._processes[-1], msgspec.json.encode(part))
 
     @property
@@ -91,9 +111,9 @@ class LoadGroup:
                 if stream is not None:
                     stream.close()
 
-    def connect(self, timeout_s: float = 120.0) -> Connected:
+    def connect(self, timeout_s: float = 120.0, *, progress_s: float = 0.0) -> Connected:
         """Connect all; waits for it."""
-        self._tell(Connect(timeout_s))
+        self._tell(Connect(timeout_s, progress_s))
         parts = self._collect(Connected, timeout_s)
         refused: dict[int, int] = {}
         for part in parts:
@@ -178,27 +198,49 @@ class LoadGroup:
 
     def _collect(self, kind: type[_R], timeout_s: float) -> list[_R]:
         deadline = time.monotonic() + timeout_s + _GRACE_S
-        return [self._report(part, kind, deadline) for part in self._processes]
+        reports: dict[int, _R] = {}
+        while len(reports) < len(self._processes):
+            for number, part in enumerate(self._processes):
+                while number not in reports and (line := _line_of(part)) is not None:
+                    report = _DECODE.decode(line)
+                    if isinstance(report, Progress):
+                        part.progress[:] = [report]
+                        self.on_progress(_sum_of([one for each in self._processes for one in each.progress]))
+                    elif isinstance(report, Failed):
+                        raise LoadError(report.reason)
+                    elif isinstance(report, kind):
+                        reports[number] = report
+                    else:
+                        raise LoadError(f"expected {kind.__name__}, got {type(report).__name__}")
+            waiting = [part for number, part in enumerate(self._processes) if number not in reports]
+            if waiting:
+                self._receive(waiting, kind, deadline)
+        return [reports[number] for number in range(len(self._processes))]
 
-    def _report(self, part: _Process, kind: type[_R], deadline: float) -> _R:
-        stream = part.process.stdout
-        assert stream is not None
-        while b"\n" not in part.buffer:
-            readable, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
-            if not readable:
-                raise LoadError(f"a load process did not report {kind.__name__} in time")
-            data = stream.read1(1 << 20)  # type: ignore[attr-defined]
+    def _receive(self, parts: Sequence[_Process], kind: type[_R], deadline: float) -> None:
+        """Wait until one of them says something."""
+        streams = {part.process.stdout.fileno(): part for part in parts if part.process.stdout is not None}
+        readable, _, _ = select.select(list(streams), [], [], max(0.0, deadline - time.monotonic()))
+        if not readable:
+            raise LoadError(f"a load process did not report {kind.__name__} in time")
+        for stream in readable:
+            data = os.read(stream, 1 << 20)
             if not data:
-                raise LoadError(f"a load process ended with code {part.process.wait()}")
-            part.buffer.extend(data)
-        line, _, rest = bytes(part.buffer).partition(b"\n")
-        part.buffer[:] = rest
-        report = _DECODE.decode(line)
-        if isinstance(report, Failed):
-            raise LoadError(report.reason)
-        if not isinstance(report, kind):
-            raise LoadError(f"expected {kind.__name__}, got {type(report).__name__}")
-        return report
+                raise LoadError(f"a load process ended with code {streams[stream].process.wait()}")
+            streams[stream].buffer.extend(data)
+
+
+def _line_of(part: _Process) -> bytes | None:
+    """The next whole line of a process, if it is here."""
+    line, end, rest = bytes(part.buffer).partition(b"\n")
+    if not end:
+        return None
+    part.buffer[:] = rest
+    return line
+
+
+def _sum_of(parts: Sequence[Progress]) -> Progress:
+    return Progress(**{name: sum(getattr(part, name) for part in parts) for name in Progress.__struct_fields__})
 
 
 def _renumbered(

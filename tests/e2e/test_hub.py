@@ -199,7 +199,7 @@ def _with_checksums(frame):
     [
         (["--set", "ingest.comit_ms=5"], "is no setting; did you mean ingest.commit_ms?"),
         (["--set", "ingest.commit_ms=5"], "it takes a whole number from 10 to 5000"),
-        (["--broker", "external"], "not built yet"),
+        (["--broker", "external"], "no broker is named"),
         (["--serial", "nothing://x"], "nothing://x"),
     ],
 )

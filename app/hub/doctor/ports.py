@@ -45,9 +45,12 @@ def _own(hub: HubFile, name: str) -> Finding:
 def _wanted(settings: Settings) -> Iterator[tuple[str, Sequence[str], int, bool, str]]:
     """Name, hosts, port, whether another is taken instead of a taken one, and the setting."""
     listen = settings.listen
-    yield "mqtt", listen.mqtt_hosts, listen.mqtt_port, False, "listen.mqtt_port"
+    # An external broker has its own ports, perhaps these very ones.
+    serves_modules = settings.hub.engine != "external"
+    if serves_modules:
+        yield "mqtt", listen.mqtt_hosts, listen.mqtt_port, False, "listen.mqtt_port"
     derived = [("operators", listen.operators_hosts, listen.operators_port, OPERATORS_PORT_OFFSET)]
-    if settings.tls.enabled:
+    if settings.tls.enabled and serves_modules:
         derived.insert(0, ("mqtts", listen.mqtt_hosts, listen.mqtts_port, TLS_PORT_OFFSET))
     for name, hosts, port, offset in derived:
         gives_way = port == DERIVED_PORT

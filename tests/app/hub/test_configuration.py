@@ -133,3 +133,28 @@ def test_what_can_not_work_is_refused_at_the_start(tmp_path, assignment, message
         load_settings(tmp_path, environment={}, assignments=[assignment])
 
     assert raised.value.source == "--set"
+
+
+def test_an_external_broker_must_be_named(tmp_path):
+    with pytest.raises(SettingError, match=r"external\.url: hub\.engine is external and no broker is named"):
+        load_settings(tmp_path, environment={}, flags={"hub.engine": "external"})
+
+
+@pytest.mark.parametrize(
+    ("assignment", "key"),
+    [
+        ("external.url=mqtt://hub:geheim@", "external.url"),
+        ("external.url=mqtt://hub:geheim@host:0", "external.url"),
+        ("hub.engine=mqtt://hub:geheim@host", "hub.engine"),
+        ("external.topics=a/#/b", "external.topics"),
+        ("external.shared_group=a/b", "external.shared_group"),
+        ("external.certificate=x.pem", "external.key"),
+        ("external.consumers=0", "external.consumers"),
+    ],
+)
+def test_a_mistake_about_a_broker_names_its_key_and_no_password(tmp_path, assignment, key):
+    with pytest.raises(SettingError) as mistake:
+        load_settings(tmp_path, environment={}, assignments=[assignment])
+
+    assert mistake.value.key == key
+    assert "geheim" not in mistake.value.text()

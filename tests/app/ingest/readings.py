@@ -34,6 +34,7 @@ class FakeBatch:
         self.handles = list(handles)
         self.payloads = list(payloads)
         self.guaranteed = list(guaranteed) or [False] * len(self.handles)
+        self.retained = ()
         self.arrival_us = arrival_us
         self.acknowledged = 0
 

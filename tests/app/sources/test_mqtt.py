@@ -216,3 +216,22 @@ def test_arrival_is_the_batchs(monkeypatch):
     world.source.adopted()
 
     assert arrivals == [NOW_US]
+
+
+def test_what_a_broker_had_kept_is_no_reading_and_is_acknowledged():
+    world = World()
+    old = []
+    world.source._on_message = lambda serial, *_rest: old.append((serial, world.source.is_old_news))
+    state = encode_json(State(firmware="1.2"))
+    batch = FakeBatch(
+        (0, world.topic("A", "state"), world.topic("B", "state"), 1), (ONE, state, state, ONE), [True] * 4
+    )
+    batch.retained = (True, True, False, False)
+    world.source.accept(batch)
+    world.sink.commit()
+
+    assert world.sink.taken == [(1, 1)]
+    assert old == [("A", True), ("B", False)]
+    assert world.source.counts["old_news"] == 1
+    assert batch.acknowledged == 1
+    assert not world.source.is_old_news

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import hashlib
 import json
@@ -440,3 +441,11 @@ def test_numbers_in_the_report_are_plain(data):
     assert report.took_ms > 0
     assert abs(report.at_us - time.time_ns() // 1000) < 60_000_000
     assert np.isfinite(report.took_ms)
+
+
+def test_with_an_external_broker_the_modules_ports_are_not_ours():
+    settings = Settings()
+    external = dataclasses.replace(settings, hub=dataclasses.replace(settings.hub, engine="external"))
+
+    assert [name for name, *_ in ports._wanted(settings)] == ["mqtt", "mqtts", "operators", "api"]
+    assert [name for name, *_ in ports._wanted(external)] == ["operators", "api"]
