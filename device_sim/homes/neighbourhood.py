@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -87,9 +88,8 @@ class Neighbourhood:
         self._pv = np.flatnonzero(self.households.pv_kwp > 0)
         self._drawn_j = self.households.opening_wh * 3600.0
         self._injected_j = np.zeros(len(number))
-        self._registers_j = np.zeros((len(number), tariffs.REGISTERS))
         # What a meter that was there before has counted: most of it where its offer counts most.
-        self._registers_j += self._opening_registers()
+        self._registers_wh = self._opening_registers()
         self._days: dict[int, _HomeDay] = {}
         self._ahead: Block | None = None
 
@@ -97,6 +97,12 @@ class Neighbourhood:
     def homes(self) -> int:
         """How many there are."""
         return len(self.households)
+
+    @property
+    def counted_wh(self) -> tuple[Int64s, Int64s, Int64s]:
+        """What the meters show now: drawn, injected, and (homes, registers)."""
+        drawn, injected = (np.floor(joule / 3600).astype(np.int64) for joule in (self._drawn_j, self._injected_j))
+        return drawn, injected, self._registers_wh.copy()
 
     @property
     def register_counts(self) -> Int64s:
@@ -251,7 +257,8 @@ class Neighbourhood:
             injected_wh[self._pv] = np.floor(injected / 3600)
             self._injected_j[self._pv] = injected[:, -1]
         register = self._registers(start_s, step_s, count)
-        self._count_registers(register, drawn)
+        drawn_wh = np.floor(drawn / 3600).astype(np.int64)
+        self._count_registers(register, drawn_wh)
         self._drawn_j = drawn[:, -1].copy()
         voltage = self._voltage(start_s, step_s, count, apparent)
         current = np.rint(apparent / voltage)
@@ -261,10 +268,10 @@ class Neighbourhood:
             step_s,
             active_w,
             apparent,
-            np.floor(drawn / 3600).astype(np.int64),
+            drawn_wh,
             injected_wh.astype(np.int64),
             register[self._tariff],
-            np.floor(self._registers_j / 3600).astype(np.int64),
+            self._registers_wh.copy(),
             voltage,
             current,
         )
@@ -279,14 +286,15 @@ class Neighbourhood:
         found: npt.NDArray[np.int8] = running[:, at]
         return found
 
-    def _count_registers(self, register: npt.NDArray[np.int8], drawn_j: Floats) -> None:
+    def _count_registers(self, register: npt.NDArray[np.int8], drawn_wh: Int64s) -> None:
+        """What the index grew by is the running register's: the registers add up to the index."""
         changes = np.flatnonzero((register[:, 1:] != register[:, :-1]).any(axis=0)) + 1
-        edges = np.concatenate([[0], changes, [register.shape[1]]])
-        before = self._drawn_j
-        for begin, end in zip(edges[:-1], edges[1:], strict=True):
-            after = drawn_j[:, end - 1]
-            of_home = register[self._tariff, begin].astype(np.int64) - 1
-            self._registers_j[np.arange(self.homes), of_home] += after - before
+        edges = [0, *changes.tolist(), register.shape[1]]
+        before = np.floor(self._drawn_j / 3600).astype(np.int64)
+        for begin, end in itertools.pairwise(edges):
+            after = drawn_wh[:, end - 1]
+            running = register[self._tariff, begin].astype(np.int64) - 1
+            self._registers_wh[np.arange(self.homes), running] += after - before
             before = after
 
     def _voltage(self, start_s: int, step_s: int, count: int, apparent: Floats32) -> Floats32:
@@ -303,13 +311,12 @@ class Neighbourhood:
         rounded: Floats32 = np.rint(np.clip(volts, 207.0, 253.0)).astype(np.float32)
         return rounded
 
-    def _opening_registers(self) -> Floats:
-        share = np.zeros((self.homes, tariffs.REGISTERS))
+    def _opening_registers(self) -> Int64s:
         by_offer = np.array([(1, 0, 0, 0, 0, 0), (0.36, 0.64, 0, 0, 0, 0), (0.27, 0.5, 0.06, 0.1, 0.03, 0.04)])
-        share += by_offer[self.households.offer]
-        wh: Floats = np.floor(share * self.households.opening_wh[:, None])
-        wh[:, 0] += self.households.opening_wh - wh.sum(axis=1)
-        return wh * 3600.0
+        opening = self.households.opening_wh
+        wh = np.floor(by_offer[self.households.offer] * opening[:, None]).astype(np.int64)
+        wh[:, 0] += opening - wh.sum(axis=1)
+        return wh
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

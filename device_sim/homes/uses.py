@@ -161,7 +161,7 @@ def _water(seed: int, homes: Households, day: Day, routine: Routine) -> Uses:
 
 
 def _night_and_noon(spans: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], tuple[int, int] | None]:
-    """The night's span, from its evening on where it begins before midnight, and the span of the day if there is one."""
+    """The night's span, from its evening on where it begins before midnight, and the day's if there is one."""
     first, second = spans
     if second[1] == 1440:
         return (second[0], 1440 + first[1]), None

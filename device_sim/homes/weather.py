@@ -1,4 +1,4 @@
-"""Weather of a day in every city: temperature, what walls make of it, clouds and the sun. A function of seed and day."""
+"""A day's weather in every city: temperature, what walls make of it, clouds and the sun. By seed and day alone."""
 
 from __future__ import annotations
 
