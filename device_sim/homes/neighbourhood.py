@@ -233,9 +233,12 @@ class Neighbourhood:
         count = active_j.shape[1]
         first = start_s - start_s % PV_STEP_S
         steps = -(-(start_s + step_s * count - first) // PV_STEP_S)
-        light = photovoltaic(self.seed, _weather(self.seed, number), first, steps)
         homes = self.households
-        watts = np.rint(homes.pv_kwp[self._pv, None] * light[homes.city[self._pv], homes.roof[self._pv]])
+        # Homes of one city with one kind of roof share the sun.
+        kinds, kind = np.unique(3 * homes.city[self._pv] + homes.roof[self._pv], return_inverse=True)
+        weather = _weather(self.seed, number)
+        light = photovoltaic(self.seed, weather, kinds // 3, kinds % 3, first, steps)
+        watts = np.rint(homes.pv_kwp[self._pv, None] * light[kind])
         if step_s == 1:
             per_second = np.repeat(watts, PV_STEP_S, axis=1)[:, start_s - first :][:, :count]
             active_j[self._pv] -= per_second

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -96,30 +95,36 @@ def _clearness(seed: int, times_s: Int64s) -> Floats:
     return clear
 
 
-def photovoltaic(seed: int, weather: DayWeather, start_s: int, count: int) -> Floats:
-    """Watts per kWp of each city and roof, (cities, roofs, count), every `PV_STEP_S` from `start_s`; 0 at night."""
+def photovoltaic(
+    seed: int, weather: DayWeather, cities: Int64s, roofs: Int64s, start_s: int, count: int
+) -> Floats:
+    """Watts per kWp of some roofs (city and number of `ROOF_AZIMUTHS`), (roofs, count), each `PV_STEP_S`; 0 at night."""
     times = start_s + PV_STEP_S * np.arange(count, dtype=np.int64)
     at = np.clip((times - weather.grid_start_s) // GRID_S, 0, weather.clearness.shape[1] - 2)
     share = np.clip((times - weather.grid_start_s) / GRID_S - at, 0.0, 1.0)
-    clear = weather.clearness[:, at] * (1 - share) + weather.clearness[:, at + 1] * share
-    # Single clouds pass within minutes, most of them where the sky is half clear.
-    passing = chance.lattice(seed, _PASSING_STREAM, times[None, :], 150, np.arange(len(CITIES))[:, None])
-    clear = np.clip(clear + 0.9 * clear * (1 - clear) * passing, 0.0, 1.0)
     declination, equation_h = _declination(times)
-    hour_angle = np.radians(15.0 * ((times / 3600.0) % 24 + equation_h + LONGITUDES[:, None] / 15.0 - 12.0))
-    latitude = np.radians(LATITUDES)[:, None]
-    height = np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(declination) * np.cos(hour_angle)
-    up = np.maximum(height, 0.0)
-    beam = 1_160.0 * np.exp(-0.16 / np.maximum(up, 0.02)) * clear**1.5
-    diffuse = up * (100.0 + 180.0 * (1.0 - clear) * clear + 150.0 * (1 - clear))
-    east = np.cos(declination) * np.sin(hour_angle)
-    south = np.cos(hour_angle) * np.cos(declination) * np.sin(latitude) - np.sin(declination) * np.cos(latitude)
-    facing: Any = np.cos(ROOF_AZIMUTHS)[None, :, None] * south[:, None, :]
-    facing = facing + np.sin(ROOF_AZIMUTHS)[None, :, None] * east[:, None, :]
-    incidence = np.maximum(np.cos(_TILT) * height[:, None, :] + np.sin(_TILT) * facing, 0.0)
-    light = np.where(height[:, None, :] > 0, beam[:, None, :] * incidence + diffuse[:, None, :], 0.0)
-    watts: Floats = _PERFORMANCE * light
-    return watts
+    solar_h = (times / 3600.0) % 24 + equation_h - 12.0
+    up_and_down, across = np.sin(declination), np.cos(declination)
+    result = np.zeros((len(cities), count))
+    for row, (city, roof) in enumerate(zip(cities.tolist(), roofs.tolist(), strict=True)):
+        hour_angle = np.radians(15.0 * (solar_h + LONGITUDES[city] / 15.0))
+        latitude = np.radians(LATITUDES[city])
+        height = np.sin(latitude) * up_and_down + np.cos(latitude) * across * np.cos(hour_angle)
+        lit = np.flatnonzero(height > 0)
+        if not len(lit):
+            continue
+        up, angle = height[lit], hour_angle[lit]
+        clear = weather.clearness[city, at[lit]] * (1 - share[lit]) + weather.clearness[city, at[lit] + 1] * share[lit]
+        # Single clouds pass within minutes, most of them where the sky is half clear.
+        passing = chance.lattice(seed, _PASSING_STREAM, times[lit], 150, np.full(1, city, np.int64))
+        clear = np.clip(clear + 0.9 * clear * (1 - clear) * passing, 0.0, 1.0)
+        beam = 1_160.0 * np.exp(-0.16 / np.maximum(up, 0.02)) * clear * np.sqrt(clear)
+        diffuse = up * (100.0 + 180.0 * (1.0 - clear) * clear + 150.0 * (1 - clear))
+        south = np.cos(angle) * across[lit] * np.sin(latitude) - up_and_down[lit] * np.cos(latitude)
+        facing = np.cos(ROOF_AZIMUTHS[roof]) * south + np.sin(ROOF_AZIMUTHS[roof]) * across[lit] * np.sin(angle)
+        incidence = np.maximum(np.cos(_TILT) * up + np.sin(_TILT) * facing, 0.0)
+        result[row, lit] = _PERFORMANCE * (beam * incidence + diffuse)
+    return result
 
 
 def _declination(times_s: Int64s) -> tuple[Floats, Floats]:

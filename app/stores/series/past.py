@@ -22,7 +22,7 @@ from app.stores.series.delta.output import FileWriter
 from app.stores.series.delta.table import TableOptions
 from app.stores.series.fleet import LEAD_US
 from app.stores.series.fleet_rollup import added, fleet_rows, fleet_source
-from app.stores.series.grouping import Anys, Bools, Int64s, concat, nullable, numbers, table_of
+from app.stores.series.grouping import Anys, Bools, Int64s, concat, in_order, nullable, numbers, table_of
 from app.stores.series.overlay import bucket_bounds, source_of
 from app.stores.series.register_rollup import register_lists
 from app.stores.series.rollup import KeyFacts, expectation, roll_up
@@ -90,7 +90,8 @@ class PastWriter:
             cities = self._facts.groups(numbers(rows, "key")[0])
             self._fleet.append(fleet_rows(rows, cities, seconds.start_us, end_us, _VERSION))
         times = numbers(raw, "time")[0]
-        self._lead = raw.filter(pa.array(times >= end_us - LEAD_US)).combine_chunks()
+        lead = raw.select(["key", "time", "drawn_wh"])
+        self._lead = lead.filter(pa.array(times >= end_us - LEAD_US)).combine_chunks()
 
     def finish(self) -> PastFiles:
         """What there is now, on disk."""
@@ -195,6 +196,8 @@ def commit_past(folder: Path, staging: Path, parts: Sequence[PastFiles], span: P
 
 def _sorted(rows: pa.Table) -> pa.Table:
     keys, times = numbers(rows, "key")[0], numbers(rows, "time")[0]
+    if in_order(keys, times):
+        return rows
     return rows.take(pa.array(np.lexsort((times, keys)))).combine_chunks()
 
 
