@@ -81,7 +81,9 @@ class SimulationTools(HubTools):
         """
         target = data_dir.resolve()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise OperatorInputError(f"{target} is there and not empty; a past is only written into a new data directory")
+            raise OperatorInputError(
+                f"{target} is there and not empty; a past is only written into a new data directory"
+            )
         root = target.with_name(f"{target.name}.unfinished")
         if root.exists():
             raise OperatorInputError(f"{root} is in the way: of a run that goes on, or was killed; remove it then")

@@ -132,9 +132,7 @@ def _span(months: int, end_us: int, tools: PastTools) -> PastSpan:
     start_us = tools.civil_midnight(to_us(dt.datetime(month // 12, month % 12 + 1, day, 12, tzinfo=dt.UTC)))
     raw_us = end_us - _RAW_DAYS * _DAY_US
     ten_min_us = end_us - _TEN_MIN_DAYS * _DAY_US
-    return PastSpan(
-        start_us, max(start_us, ten_min_us), max(start_us, raw_us - raw_us % _HOUR_US), end_us
-    )
+    return PastSpan(start_us, max(start_us, ten_min_us), max(start_us, raw_us - raw_us % _HOUR_US), end_us)
 
 
 def _until(text: str | None) -> int:

@@ -58,8 +58,6 @@ class PastTools(Protocol):
         """The midnight at or before a moment where our homes are."""
         ...
 
-    def new_past(
-        self, data_dir: Path, homes: Sequence[PastHome], span: PastSpan
-    ) -> AbstractContextManager[Past]:
+    def new_past(self, data_dir: Path, homes: Sequence[PastHome], span: PastSpan) -> AbstractContextManager[Past]:
         """A new data directory, in its place when the context is left in peace, else gone."""
         ...

@@ -29,8 +29,9 @@ class Day:
     number: int
     start_s: int
     end_s: int
-    weekday: int
+    year: int
     month: int
+    weekday: int
     day_of_year: int
     public_holiday: bool
     school_holidays: tuple[bool, bool, bool]
@@ -64,8 +65,9 @@ def day(number: int) -> Day:
         number,
         int(midnight.timestamp()),
         int(after.timestamp()),
-        date.weekday(),
+        date.year,
         date.month,
+        date.weekday(),
         date.timetuple().tm_yday,
         _is_public_holiday(date),
         _school_holidays(date),

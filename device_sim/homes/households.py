@@ -63,7 +63,7 @@ _AREA_M2 = {Property.FLAT: 63.0, Property.HOUSE: 112.0}
 # RTE: 39 % of households heat by electricity; the split between convectors and heat pumps is g.k.
 _HEATER = {Property.FLAT: (0.60, 0.38, 0.02), Property.HOUSE: (0.62, 0.25, 0.13)}
 # Watts per kelvin and square metre: with the climate, 4,312 kWh a year for convectors in a house (ADEME).
-_LOSS_W_PER_K_M2 = {Property.FLAT: 0.90, Property.HOUSE: 0.88}
+_LOSS_W_PER_K_M2 = {Property.FLAT: 0.97, Property.HOUSE: 0.97}
 # An electric water heater: nearly half the homes, most of them where heating is electric (g.k.). Off-peak offers: 30 %
 # of regulated contracts (a report of a concession, 2021), 11 million homes in the press of 2025.
 _ELECTRIC_WATER = {Heater.OTHER: 0.26, Heater.ELECTRIC: 0.82, Heater.HEAT_PUMP: 0.65}
@@ -178,7 +178,7 @@ def draw_households(seed: int, number: Int64s) -> Households:
     )
     # Electric heating comes with better walls (g.k.), so the losses are a little lower there.
     loss = area_m2 * _by(kind, _LOSS_W_PER_K_M2) * np.exp(0.33 * spread(seed, _Stream.LOSS, number))
-    hot_water = members * 1_700.0 * np.exp(0.3 * spread(seed, _Stream.WATER_USE, number)) + 1_100.0
+    hot_water = members * 1_900.0 * np.exp(0.3 * spread(seed, _Stream.WATER_USE, number)) + 1_100.0
     water_w = np.where(members == 1, 1_200, np.where(members == 2, 1_800, np.where(members < 5, 2_400, 3_000)))
     return Households(
         number=number,
@@ -197,7 +197,7 @@ def draw_households(seed: int, number: Int64s) -> Households:
         roof=(chance(_Stream.ROOF) * 3).astype(np.int64),
         works=chance(_Stream.ROUTINE) < np.where(members == 1, 0.52, 0.62),
         appetite=np.exp(0.32 * spread(seed, _Stream.APPETITE, number)),
-        standby_w=np.rint(22 + 0.22 * area_m2 + 9 * members + 26 * chance(_Stream.STANDBY)).astype(np.int64),
+        standby_w=np.rint(30 + 0.25 * area_m2 + 10 * members + 26 * chance(_Stream.STANDBY)).astype(np.int64),
         setback=chance(_Stream.SETBACK) < 0.55,
         loss_w_per_k=loss,
         hot_water_wh=hot_water,

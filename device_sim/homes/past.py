@@ -146,9 +146,7 @@ def _at(edges_wh: Int64s, second: Int64s) -> Int64s:
     return found
 
 
-def _registers(
-    drawn: Int64s, register: Int64s, before: Int64s, first: Int64s, last: Int64s
-) -> Sequence[Int64s]:
+def _registers(drawn: Int64s, register: Int64s, before: Int64s, first: Int64s, last: Int64s) -> Sequence[Int64s]:
     """(homes, buckets, registers) at the first and at the last reading of each bucket."""
     edges = drawn[:, :: BUCKET_S // MINUTE_S]
     steps = np.diff(edges, axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 
 import numpy as np
@@ -54,16 +55,16 @@ def running_registers(seed: int, start_s: int, count: int) -> Int64s:
 
 def tempo_colour(seed: int, number: int) -> int:
     """The colour of a civil day (which begins at 6 h)."""
-    season = calendar.day(number).start_s // (365.25 * 86_400)
+    day = calendar.day(number)
     # Seasons begin in September.
-    year = int(season) if calendar.day(number).month >= 9 else int(season) - 1
+    year = day.year if day.month >= 9 else day.year - 1
     return _season_colours(seed, year).get(number, BLUE)
 
 
 @functools.lru_cache(maxsize=32)
 def _season_colours(seed: int, year: int) -> dict[int, int]:
-    first = calendar.day_number(int((year + 0.5) * 365.25 * 86_400))
-    days = [calendar.day(number) for number in range(first, first + 365)]
+    first = (dt.date(year, 11, 1) - dt.date(1970, 1, 1)).days
+    days = [calendar.day(number) for number in range(first, first + 152)]
     days = [day for day in days if day.month in {11, 12, 1, 2, 3} and day.weekday != 6]
     noons = np.array([day.start_s + 43_200 for day in days], np.int64)
     country_c = (temperature(seed, noons) * WEIGHTS[:, None]).sum(0)

@@ -95,9 +95,7 @@ def _clearness(seed: int, times_s: Int64s) -> Floats:
     return clear
 
 
-def photovoltaic(
-    seed: int, weather: DayWeather, cities: Int64s, roofs: Int64s, start_s: int, count: int
-) -> Floats:
+def photovoltaic(seed: int, weather: DayWeather, cities: Int64s, roofs: Int64s, start_s: int, count: int) -> Floats:
     """Watts per kWp of some roofs (city and number of `ROOF_AZIMUTHS`), (roofs, count), each `PV_STEP_S`; 0 at night."""
     times = start_s + PV_STEP_S * np.arange(count, dtype=np.int64)
     at = np.clip((times - weather.grid_start_s) // GRID_S, 0, weather.clearness.shape[1] - 2)
