@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, _tools: BenchTools) -> int:
         rows = rows_of_population(args.seed, min(args.homes or 1_000, 5_000))
         print(f"{'figure':<48}{'':<12}{'simulated':>10}  {'published':<24}source")
         for row in rows:
-            print(f"{row['figure']:<48}{row['unit']:<12}{row['simulated']:>10,}  {row['published']:<24}{row['source']}")
+            print("{figure:<48}{unit:<12}{simulated:>10,}  {published:<24}{source}".format(**row))
         if args.json:
             print(msgspec.json.encode({row["figure"]: row for row in rows}).decode())
         return 0
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, _tools: BenchTools) -> int:
         mean_w.append(float(block.active_w.mean()))
     cpu_s = time.process_time() - cpu
     rate = homes * _BLOCK_S * blocks / cpu_s
-    row: dict[str, Value] = {
+    measured: dict[str, Value] = {
         "homes": homes,
         "simulated_s": _BLOCK_S * blocks,
         "cpu_s": round(cpu_s, 3),
@@ -64,5 +64,5 @@ def run(args: argparse.Namespace, _tools: BenchTools) -> int:
         "new_day_cpu_s": round(prepared_s, 3),
         "mean_w": round(float(np.mean(mean_w)), 1),
     }
-    show([row], as_json=args.json)
+    show([measured], as_json=args.json)
     return 0 if rate >= _WANTED else 1

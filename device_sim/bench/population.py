@@ -107,7 +107,8 @@ _FIGURES = (
     _Figure("hob", "kWh/a", "159", "Panel Elecdom", lambda y: y.of_owners(Appliance.HOB)),
     _Figure("dryer", "kWh/a", "301", "Panel Elecdom", lambda y: y.of_owners(Appliance.DRYER)),
     _Figure(
-        "electric heating", "% of homes", "39", "RTE 2015", lambda y: 100 * float((y.homes.heater != Heater.OTHER).mean())
+        "electric heating", "% of homes", "39", "RTE 2015",
+        lambda y: 100 * float((y.homes.heater != Heater.OTHER).mean()),
     ),
     _Figure("living alone", "% of homes", "38.6", "INSEE 2022", lambda y: 100 * float((y.homes.members == 1).mean())),
     _Figure("people in a home", "", "2.15", "INSEE 2022", lambda y: float(y.homes.members.mean())),
@@ -117,9 +118,15 @@ _FIGURES = (
         lambda y: 100 * float((y.homes.offer > 0).mean()),
     ),
     _Figure("6 kVA", "% of homes", "70", "GEG", lambda y: 100 * float((y.homes.subscribed_kva == 6).mean())),
-    _Figure("winter: hour of the evening peak", "h", "18 to 20, 19", "RTE, ADEME", lambda y: 16 + float(y.winter[16:22].argmax())),
+    _Figure(
+        "winter: hour of the evening peak", "h", "18 to 20, 19", "RTE, ADEME",
+        lambda y: 16 + float(y.winter[16:22].argmax()),
+    ),
     _Figure("winter: evening peak of a home", "W", "-", "", lambda y: float(y.winter[16:22].max())),
-    _Figure("winter: lowest hour of the day", "h", "3 to 4 (whole country)", "ouvertures.net", lambda y: float(y.winter.argmin())),
+    _Figure(
+        "winter: lowest hour of the day", "h", "3 to 4 (whole country)", "ouvertures.net",
+        lambda y: float(y.winter.argmin()),
+    ),
     _Figure(
         "winter: evening peak / mean", "", "-", "", lambda y: float(y.winter[16:22].max() / y.winter.mean())
     ),

@@ -85,10 +85,8 @@ def _write(args: argparse.Namespace, past: Past) -> int:
         for part in np.array_split(np.array(past.by_key(), np.int64), processes)
     ]
     progress = _Progress(work_of(args.homes, past))
-    if processes == 1:
-        parts = [fill(share, progress.add) for share in shares]
-    else:
-        parts = _in_processes(shares, progress)
+    here = processes == 1
+    parts = [fill(share, progress.add) for share in shares] if here else _in_processes(shares, progress)
     progress.say("putting it together")
     return past.commit(parts)
 

@@ -30,7 +30,7 @@ class Stamps:
 
 
 class Delivery:
-    """The delivery of some homes from one moment to another: at most one gap a (UTC) day, the same for the same seed."""
+    """The delivery of some homes from one moment to another: at most one gap a (UTC) day, by the seed."""
 
     def __init__(self, seed: int, number: Int64s, start_s: int, end_s: int) -> None:
         self._seed, self._number, self._start_s = seed, number, start_s
@@ -50,7 +50,7 @@ class Delivery:
         self._reboots = (long >= _REBOOT_S) & (draw(4) < _REBOOTS)
         # Of each day: how many boots were before it, and when the running one was.
         count = np.cumsum(self._reboots, axis=1)
-        self._boots_before = count - self._reboots
+        self._boots_before: Int64s = count - self._reboots
         booted = np.where(self._reboots, self._gap_to, 0)
         latest = np.maximum.accumulate(booted, axis=1)
         self._booted_before = np.concatenate([np.full((len(number), 1), start_s), latest[:, :-1]], axis=1)
@@ -83,7 +83,8 @@ class Delivery:
         times = start_s + step_s * np.arange(count, dtype=np.int64)
         begin, end = self.gaps(times)
         missing = np.minimum(end, times + step_s) - np.maximum(begin, times)
-        return step_s - np.maximum(missing, 0)
+        arrived: Int64s = step_s - np.maximum(missing, 0)
+        return arrived
 
     def rssi(self, start_s: int, count: int) -> Int64s:
         """(homes, count) dBm, slowly fading, of each `RSSI_STEP_S` from `start_s`."""
@@ -94,7 +95,11 @@ class Delivery:
     def jitter(self, start_s: int, count: int) -> Int64s:
         """(homes, count): what each second's signal differs from its step's by, -2 to 2; as often up as down."""
         at = (start_s + self._jitter_at) % _JITTER_S
-        window: Any = np.lib.stride_tricks.sliding_window_view(self._jitter, count)[at]
+        window: Any
+        if count <= _JITTER_S:
+            window = np.lib.stride_tricks.sliding_window_view(self._jitter, count)[at]
+        else:
+            window = self._jitter[(at[:, None] + np.arange(count)) % _JITTER_S]
         found: npt.NDArray[np.int64] = window
         return found
 

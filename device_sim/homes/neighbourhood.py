@@ -54,7 +54,7 @@ class Block:
     @property
     def steps(self) -> int:
         """How many there are."""
-        return self.active_w.shape[1]
+        return int(self.active_w.shape[1])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import functools
 import numpy as np
 
 from device_sim.homes import calendar
-from device_sim.homes.cities import WEIGHTS
 from device_sim.homes.chance import Int64s
+from device_sim.homes.cities import WEIGHTS
 from device_sim.homes.households import OFF_PEAK_WINDOWS, Households, Offer
 from device_sim.homes.weather import temperature
 

@@ -147,16 +147,17 @@ def _water(seed: int, homes: Households, day: Day, routine: Routine) -> Uses:
         rows = np.flatnonzero(by_night & (homes.window[home] == window))
         delay = (60 + 1_500 * uniform(seed, _WATER + 1, name[rows])).astype(np.int64)
         night, noon = _night_and_noon(spans)
-        for (begin, end), share in ((night, 1.0 if noon is None else 0.72), (noon, 0.28)) if noon else ((night, 1.0),):
+        runs = [(night, 1.0)] if noon is None else [(night, 0.72), (noon, 0.28)]
+        for (begin, end), share in runs:
             most = np.minimum((end - begin) * _MINUTE_S - delay - 60, _LONGEST_HEATING_S)
             long_s = np.minimum((share * seconds[rows]).astype(np.int64), most)
             clock = begin * _MINUTE_S + delay
             parts.append(_steady(home[rows], day.utc(clock), long_s, watts[rows], Appliance.WATER_HEATER))
     rows = np.flatnonzero(~by_night)
     for turn, (hour, share) in enumerate(((7.2, 0.55), (19.5, 0.45))):
-        clock = 3600 * (hour + 2.2 * uniform(seed, _WATER + 2 + turn, name[rows], today))
+        clock = (3600 * (hour + 2.2 * uniform(seed, _WATER + 2 + turn, name[rows], today))).astype(np.int64)
         long_s = (share * seconds[rows]).astype(np.int64)
-        parts.append(_steady(home[rows], day.utc(clock.astype(np.int64)), long_s, watts[rows], Appliance.WATER_HEATER))
+        parts.append(_steady(home[rows], day.utc(clock), long_s, watts[rows], Appliance.WATER_HEATER))
     return joined(parts)
 
 

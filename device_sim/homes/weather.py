@@ -96,7 +96,7 @@ def _clearness(seed: int, times_s: Int64s) -> Floats:
 
 
 def photovoltaic(seed: int, weather: DayWeather, cities: Int64s, roofs: Int64s, start_s: int, count: int) -> Floats:
-    """Watts per kWp of some roofs (city and number of `ROOF_AZIMUTHS`), (roofs, count), each `PV_STEP_S`; 0 at night."""
+    """Watts per kWp of some roofs (a city and an azimuth each), (roofs, count), every `PV_STEP_S`; 0 at night."""
     times = start_s + PV_STEP_S * np.arange(count, dtype=np.int64)
     at = np.clip((times - weather.grid_start_s) // GRID_S, 0, weather.clearness.shape[1] - 2)
     share = np.clip((times - weather.grid_start_s) / GRID_S - at, 0.0, 1.0)

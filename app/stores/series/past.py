@@ -1,6 +1,6 @@
 """A whole past written at once: the tables as the store would have left them, had it been there all the time.
 
-The parts are written by several processes (`PastWriter`), each for homes of its own; `commit_past` makes a store of them.
+Several processes write the parts (`PastWriter`), each of homes of its own; `commit_past` makes a store of them.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def _end_of(rows: pa.Table, end_us: int) -> int:
     if not rows.num_rows:
         return 0
     last = int(numbers(rows, "time")[0].max()) + TEN_MIN_US
-    return min(last, end_us)
+    return min(end_us, last)
 
 
 def _raw(seconds: PastSeconds, rows: Int64s, keys: Int64s) -> pa.Table:
