@@ -178,7 +178,7 @@ def draw_households(seed: int, number: Int64s) -> Households:
     )
     # Electric heating comes with better walls (g.k.), so the losses are a little lower there.
     loss = area_m2 * _by(kind, _LOSS_W_PER_K_M2) * np.exp(0.33 * spread(seed, _Stream.LOSS, number))
-    hot_water: Floats = members * 1_900.0 * np.exp(0.3 * spread(seed, _Stream.WATER_USE, number)) + 1_100.0
+    hot_water = (members * 1_900.0 * np.exp(0.3 * spread(seed, _Stream.WATER_USE, number)) + 1_100.0).astype(np.float64)
     water_w = np.where(members == 1, 1_200, np.where(members == 2, 1_800, np.where(members < 5, 2_400, 3_000)))
     return Households(
         number=number,
