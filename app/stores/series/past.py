@@ -191,7 +191,7 @@ def commit_past(folder: Path, staging: Path, parts: Sequence[PastFiles], span: P
         state.raise_raw_floor(span.raw_us)
     finally:
         state.close()
-    return rows + fleet.num_rows
+    return rows + int(fleet.num_rows)
 
 
 def _sorted(rows: pa.Table) -> pa.Table:
