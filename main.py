@@ -50,6 +50,7 @@ BENCHES = (
     Command("overload", "device_sim.bench.overload", "twice what the machine carries, and a store that stalls"),
     Command("crash", "device_sim.bench.crash", "kill -9 at random and at every fail point"),
     Command("capacity", "device_sim.bench.capacity", "how many modules this machine carries"),
+    Command("homes", "device_sim.bench.homes", "homes simulated per second; the population beside published figures"),
 )
 SIMULATIONS = (
     Command("tic", "device_sim.commands.tic", "a Linky on a serial line or a TCP port"),
@@ -114,9 +115,9 @@ def _with_tools(run: Callable[..., int]) -> Callable[[argparse.Namespace], int]:
     """Hand a bench or a simulation what it needs of the platform."""
 
     def with_tools(args: argparse.Namespace) -> int:
-        from app.hub.bench_tools import HubTools  # noqa: PLC0415 - for these only
+        from app.hub.simulation_tools import SimulationTools  # noqa: PLC0415 - for these only
 
-        return run(args, HubTools())
+        return run(args, SimulationTools())
 
     return with_tools
 

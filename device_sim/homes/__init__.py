@@ -1,0 +1,1 @@
+"""Homes that behave: seeded households, their appliances second by second, weather, tariffs and the sun."""
