@@ -122,7 +122,7 @@ def _identify(module: Module, cmd: Cmd) -> None:
 
 
 def _sync_clock(module: Module, cmd: Cmd) -> None:
-    if not module.clock.synchronise():
+    if not module.synchronise():
         answer(module, cmd.id, "failed", detail="the time server does not answer")
         return
     answer(module, cmd.id, "done", data={"offset_ms": module.clock.last_offset_ms})

@@ -170,7 +170,7 @@ class Link:
             ghost.abort()
         self._ghosts.clear()
         if module.clock.state == "never_set":
-            module.clock.synchronise()
+            module.synchronise()
         await self._publish(Kind.STATE, encode_json(self._birth()), retain=True)
         self._birth_due = False
         async with asyncio.timeout(self._patience(ANSWER_S)):

@@ -66,6 +66,8 @@ class Module:
         self._period_changed = asyncio.Event()
         self._register: int | None = None
         self._ten_minutes = -1
+        # Uptime at readings that were taken before the clock was set, by `seq`; as many as are kept.
+        self._untimed: dict[int, int] = {}
 
     @property
     def serial(self) -> str:
@@ -129,6 +131,16 @@ class Module:
         self.flash.period_ms = period_ms
         self._period_changed.set()
         self.link.announce()
+
+    def synchronise(self) -> bool:
+        """Ask the time server; what was measured before the first answer gets its time now."""
+        if not self.clock.synchronise():
+            return False
+        now_ms, uptime_ms, untimed = self.clock.now_ms(), self.clock.uptime_ms(), self._untimed
+        if untimed and now_ms is not None:
+            self.outbox.stamp(lambda seq: now_ms - uptime_ms + untimed[seq] if seq in untimed else None)
+            self._untimed = {}
+        return True
 
     def log(self, level: str, tag: str, text: str) -> None:
         """Write a line; warnings and errors are published at once, the others when asked for."""
@@ -217,6 +229,7 @@ class Module:
         self.tally.boots += 1
         self.clock.boot(keeps_time=self.reset_reason not in {"power_on", "brownout"})
         self._register = None
+        self._untimed.clear()
         self.log("info", "boot", f"start after {self.reset_reason}, firmware {self.flash.firmware.version}")
         return True
 
@@ -280,10 +293,12 @@ class Module:
         if old:
             state |= StateBit.METER_LINK_BAD
         time_ms = self.clock.now_ms()
-        if time_ms is None:
-            state |= StateBit.CLOCK_NEVER_SET
         seq = self.seq
         self.seq += 1
+        if time_ms is None:
+            state |= StateBit.CLOCK_NEVER_SET
+            if len(self._untimed) < self.spec.capacity:
+                self._untimed[seq] = self.clock.uptime_ms()
         rssi = self.radio.rssi_dbm(now_us)
         if frame is None or now_us - frame.at_us > 2 * self.flash.period_ms * 1000:
             # Nothing of the meter: what an old frame said is not said again as if it were new.

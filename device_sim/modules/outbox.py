@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -55,6 +55,13 @@ class Outbox:
         """The connection is lost: nothing is fresh any more."""
         self._late.extend(_resent(reading) for reading in self._fresh)
         self._fresh.clear()
+
+    def stamp(self, time_ms_of: Callable[[int], int | None]) -> None:
+        """The clock was set at last: give readings without a time theirs, by their `seq`."""
+        for queue in (self._fresh, self._late):
+            for at, reading in enumerate(queue):
+                if reading.time_ms is None and reading.seq is not None:
+                    queue[at] = msgspec.structs.replace(reading, time_ms=time_ms_of(reading.seq))
 
     def clear(self) -> int:
         """The power is off: all of it is gone. How many that were."""

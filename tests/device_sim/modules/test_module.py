@@ -1,6 +1,7 @@
 """A simulated module on the wire, seen by a real broker."""
 
 import asyncio
+import itertools
 
 from app.domain.reading import StateBit
 from app.protocol.codec import DECODERS
@@ -111,6 +112,20 @@ async def test_a_clock_that_can_not_be_set_says_so_and_readings_go_without_time(
         assert scene.witness.told("state")[0]["clock"] == "never_set"
         assert all("time_ms" not in reading for reading in readings)
         assert all(reading["state"] & StateBit.CLOCK_NEVER_SET for reading in readings)
+
+
+async def test_what_was_measured_before_the_clock_was_set_gets_its_time_when_it_is():
+    async with stage() as scene:
+        module = scene.module(start=False)
+        module.radio.enabled = False
+        scene.start(module)
+        await scene.witness.until(lambda: module.outbox.late >= 5)
+        module.radio.enabled = True
+        await scene.witness.until(
+            lambda: module.online and not module.outbox.late and len(scene.witness.told("tele")) > 6
+        )
+        times = sorted(reading["time_ms"] for reading in scene.witness.told("tele"))
+        assert all(700 < b - a < 1500 for a, b in itertools.pairwise(times[:5]))
 
 
 async def test_the_clock_drifts_and_a_command_sets_it_right():
