@@ -113,9 +113,9 @@ def _with_tools(run: Callable[..., int]) -> Callable[[argparse.Namespace], int]:
     """Hand a bench or a simulation what it needs of the platform."""
 
     def with_tools(args: argparse.Namespace) -> int:
-        from app.hub.bench_tools import HubTools  # noqa: PLC0415 - for these only
+        from app.hub.story_tools import SimulationTools  # noqa: PLC0415 - for these only
 
-        return run(args, HubTools())
+        return run(args, SimulationTools())
 
     return with_tools
 

@@ -12,6 +12,7 @@ from app.domain.settings import DERIVED_PORT, ListenSettings, Settings, TlsSetti
 from app.hub.certificates import ServerTls, server_tls
 from app.hub.data_directory import DataDirectory
 from app.protocol.live import LIVE_PREFIX
+from app.stores.wall_clock import now_s
 from broker.engine import Authenticator, Engine, Sink
 from broker.native.server import NativeBroker
 from broker.options import Listener, Tls
@@ -70,7 +71,9 @@ def build_engine(settings: Settings, directory: DataDirectory, authenticator: Au
     """The engine of the setting hub.engine. Raises CertificateError, CertificateFolderFault."""
     ports = listeners(settings.listen, server_certificate(settings.tls, directory.tls))
     if settings.hub.engine == "native":
-        return NativeBroker(settings.broker, ports, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX)
+        return NativeBroker(
+            settings.broker, ports, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX, now=now_s
+        )
     # amqtt takes a second to import, and only who asks for it shall pay.
     from broker.amqtt_engine import AmqttEngine  # noqa: PLC0415
 
@@ -78,7 +81,7 @@ def build_engine(settings: Settings, directory: DataDirectory, authenticator: Au
     # Whatever engine serves the modules, the operators' listener is ours, so that their rights are enforced here.
     operators = [port for port in ports if port.name == OPERATORS]
     beside = NativeBroker(
-        settings.broker, operators, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX
+        settings.broker, operators, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX, now=now_s
     )
     return AmqttEngine(modules, authenticator, sink, beside=beside, private=LIVE_PREFIX)
 
