@@ -13,8 +13,6 @@ from device_sim.story.script import Bounds, EventsWanted, Expectation
 
 _PAGE = 1000
 _MOST_PAGES = 200
-# Its window's ends may lie in between two readings.
-_RANGE_SLACK_US = 5_000_000
 # Arguments: path, parameters; answers JSON. Blocks.
 Ask = Callable[[str, Sequence[tuple[str, object]]], Any]
 
@@ -28,12 +26,16 @@ class Look:
 
 
 class Checker:
-    """Asks the API of one hub; `began_us` is when the story began, in its own time."""
+    """Asks the API of one hub; `began_us` is when the story began, in its own time.
 
-    def __init__(self, ask: Ask, began_us: int, now_us: Callable[[], int]) -> None:
+    What is younger than `fresh_us` may still be on its way to the store.
+    """
+
+    def __init__(self, ask: Ask, began_us: int, now_us: Callable[[], int], fresh_us: int = 5_000_000) -> None:
         self._ask = ask
         self._began_us = began_us
         self._now_us = now_us
+        self._fresh_us = fresh_us
 
     async def look(self, wanted: Expectation, modules: Sequence[Module]) -> Look:
         """One look at one expectation."""
@@ -122,7 +124,7 @@ class Checker:
         return Look(total > 0 and bounds.hold(lost), f"{lost} of {total} acknowledged readings are missing")
 
     def _completeness(self, serials: Sequence[str]) -> list[dict[str, Any]]:
-        window = (("from_us", self._began_us), ("to_us", max(self._began_us + 1, self._now_us() - _RANGE_SLACK_US)))
+        window = (("from_us", self._began_us), ("to_us", max(self._began_us + 1, self._now_us() - self._fresh_us)))
         return [self._ask(f"/v1/modules/{serial}/completeness", window) for serial in serials]
 
     def _shares(self, bounds: Bounds, serials: Sequence[str]) -> Look:

@@ -22,6 +22,8 @@ _READY_S = 60.0
 _LOOK_EACH_S = 0.25
 # However fast a story runs, a busy machine gets this long for what it must show.
 _LEAST_PATIENCE_S = 4.0
+# From a module's mind to an answer of the API: a commit, and room.
+_ON_ITS_WAY_S = 1.5
 Tell = Callable[[str], None]
 
 
@@ -180,7 +182,10 @@ class _Performance:
         await self._until(wanted.at_s)
         loop = asyncio.get_running_loop()
         checker = Checker(
-            lambda path, parameters: self._tools.ask(self._hub, path, parameters), self._began_us, self._world.now_us
+            lambda path, parameters: self._tools.ask(self._hub, path, parameters),
+            self._began_us,
+            self._world.now_us,
+            round((self._story.period_s + _ON_ITS_WAY_S * self._world.scale) * 1e6),
         )
         modules = self._cast.those(wanted.where)
         give_up = loop.time() + max(_LEAST_PATIENCE_S, self._world.real_s(wanted.within_s))

@@ -1,4 +1,4 @@
-"""A story file: its fields, read strictly. `docs/simulator.md` describes them."""
+"""A story file: its fields, read strictly. `docs/stories.md` describes them."""
 
 from __future__ import annotations
 
@@ -163,9 +163,9 @@ def read_story(path: Path) -> Story:
         raise StoryMistake(path, "is too large for a story")
     try:
         story = msgspec.yaml.decode(content, type=Story)
-    except msgspec.DecodeError as error:
+    except msgspec.ValidationError as error:
         raise StoryMistake(path, str(error)) from error
-    except (ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise StoryMistake(path, f"is no YAML: {error}") from error
     _check(path, story)
     return story
