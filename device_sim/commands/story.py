@@ -44,7 +44,9 @@ def run(args: argparse.Namespace, tools: StoryTools) -> int:
         try:
             report = asyncio.run(play(story, args.file, tools, data_dir, speed=args.speed, tell=tell))
         except (StoryFailed, TimeoutError) as error:
-            print(f"wattdeck: the story could not be played: {error or 'it was not ready in time'}", file=sys.stderr)
+            print(
+                f"wattdeck: the story could not be played: {str(error) or 'it was not ready in time'}", file=sys.stderr
+            )
             return 2
     _print(report, as_json=args.json)
     return 0 if report.met == len(report.checks) else 1

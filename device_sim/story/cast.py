@@ -142,9 +142,10 @@ def chosen(homes: Sequence[HomePlan], where: Where) -> list[int]:
 
 def check_places(story: Story, homes: Sequence[HomePlan], mistake: Callable[[str], StoryMistake]) -> None:
     """Raises StoryMistake for a fault or an expectation that means nobody."""
-    for kind, ones in (("fault", story.faults), ("expectation", story.expect)):
-        for number, one in enumerate(ones, 1):
-            if not chosen(homes, one.where):
+    faults = [fault.where for fault in story.faults]
+    for kind, places in (("fault", faults), ("expectation", [one.where for one in story.expect])):
+        for number, where in enumerate(places, 1):
+            if not chosen(homes, where):
                 raise mistake(f"{kind} {number}: there is no such home")
 
 

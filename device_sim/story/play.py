@@ -185,6 +185,7 @@ class _Performance:
             lambda path, parameters: self._tools.ask(self._hub, path, parameters),
             self._began_us,
             self._world.now_us,
+            round(self._story.period_s * 1e6),
             round((self._story.period_s + _ON_ITS_WAY_S * self._world.scale) * 1e6),
         )
         modules = self._cast.those(wanted.where)

@@ -109,7 +109,7 @@ class Expectation(_Strict, frozen=True, forbid_unknown_fields=True):
     events: EventsWanted | None = None
     # Readings that the hub acknowledged and does not have.
     lost_readings: Bounds | None = None
-    # Readings that came late, by the completeness of the API, of all the homes together.
+    # Readings since the story began that came late or were resent, of all the homes together.
     late_readings: Bounds | None = None
     # Share of the readings that were due since the story began, of each of the homes.
     completeness: Bounds | None = None

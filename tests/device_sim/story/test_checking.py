@@ -31,9 +31,14 @@ def answers(path, parameters):
     if path == "/v1/statistics":
         return {"refused.format": 2, "refused.range": 1, "broker.connects": 9}
     if path.endswith("/readings"):
-        return {"columns": ["time", "power"], "rows": [[1000_000, 5.0], [2000_000, 5.0]]}
-    assert path.endswith("/completeness")
-    return {"share": 0.8 if "/B/" in path else 1.0, "late": 3}
+        times = (
+            [1000_000, 2000_000]
+            if "/B/" in path
+            else [1000_000, 2000_000, *range(BEGAN, BEGAN + 58_000_000, 1_000_000)]
+        )
+        late = [[BEGAN, 70_000, "measured"], [BEGAN + 1, 500, "re_sent"]]
+        return {"columns": ["time", "lag_ms", "origin"], "rows": [*([time, 200, "measured"] for time in times), *late]}
+    raise AssertionError(path)
 
 
 def modules(*serials, ledger=()):
@@ -57,7 +62,7 @@ def modules(*serials, ledger=()):
         ({"events": EventsWanted(kind="born", equals=1, details={"after.channel": 13})}, "ABC", True),
         ({"events": EventsWanted(kind="born", equals=0)}, "C", True),
         ({"events": EventsWanted(kind="born", equals=0)}, "A", False),
-        ({"late_readings": Bounds(equals=6)}, "AB", True),
+        ({"late_readings": Bounds(equals=4)}, "AB", True),
         ({"completeness": Bounds(at_least=0.9)}, "A", True),
         ({"completeness": Bounds(at_least=0.9)}, "AB", False),
         ({"quarantined": Bounds(equals=3)}, "A", True),
@@ -67,7 +72,9 @@ def modules(*serials, ledger=()):
     ],
 )  # fmt: skip
 async def test_each_kind_holds_or_not(wanted, who, holds):
-    look = await Checker(answers, BEGAN, lambda: BEGAN + 60_000_000).look(Expectation(at_s=0, **wanted), modules(*who))
+    look = await Checker(answers, BEGAN, lambda: BEGAN + 60_000_000, 1_000_000, 2_000_000).look(
+        Expectation(at_s=0, **wanted), modules(*who)
+    )
     assert look.holds is holds, look.seen
     assert look.seen
 
@@ -75,5 +82,5 @@ async def test_each_kind_holds_or_not(wanted, who, holds):
 @pytest.mark.parametrize(("ledger", "holds"), [((1000, 2000), True), ((1000, 2000, 3000), False), ((), False)])
 async def test_what_was_acknowledged_and_is_not_there_is_lost(ledger, holds):
     wanted = Expectation(at_s=0, lost_readings=Bounds(equals=0))
-    look = await Checker(answers, BEGAN, lambda: BEGAN).look(wanted, modules("A", ledger=ledger))
+    look = await Checker(answers, BEGAN, lambda: BEGAN, 1_000_000, 0).look(wanted, modules("A", ledger=ledger))
     assert look.holds is holds, look.seen

@@ -59,7 +59,11 @@ async def test_a_module_by_tls_its_commands_and_its_faults_as_the_api_shows_them
     module = make_module(credential, world, Address(host, port, context), context)
     life = asyncio.create_task(module.run())
     try:
-        rows = await until(lambda: [row for row in TOOLS.ask(hub, "/v1/modules")["items"] if row["state"] == "live"])
+        rows = await until(
+            lambda: [
+                row for row in TOOLS.ask(hub, "/v1/modules")["items"] if row["state"] == "live" and row["firmware"]
+            ]
+        )
         assert rows[0]["firmware"] == "2.4.1"
         assert TOOLS.ask(hub, "/v1/health")["simulated"] is True
         assert TOOLS.ask(hub, "/v1/version")["simulated"] is True
