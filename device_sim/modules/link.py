@@ -68,6 +68,11 @@ class Link:
         """There is something to send."""
         self._wake.set()
 
+    @property
+    def has_said_all(self) -> bool:
+        """Whether everything but readings was said and acknowledged."""
+        return not self._words
+
     def announce(self) -> None:
         """What a birth says has changed: say it again."""
         self._birth_due = True

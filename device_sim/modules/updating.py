@@ -22,6 +22,7 @@ RETRY_S = 5.0
 MOST_TRIES = 20
 _TELL_EACH_PERCENT = 10.0
 _LOOK_S = 1.0
+_MOST_LOOKS = 60
 
 
 class Updating:
@@ -125,8 +126,11 @@ class Updating:
             self._fail(update, error.word, error.detail)
             return
         self._tell("rebooting", update)
-        # The word goes out before the silence.
-        await module.world.sleep(_LOOK_S)
+        # The word goes out before the silence, unless nobody listens.
+        for _look in range(_MOST_LOOKS):
+            await module.world.sleep(_LOOK_S)
+            if module.link.has_said_all:
+                break
         self._start_trial(Slot(head.version, head.flaws))
 
     def _examine(self, update: Update) -> Head:
