@@ -11,7 +11,7 @@ import ssl
 from typing import Any
 
 from app.client.errors import HubNotTrusted, HubRefused, HubUnreachable
-from app.protocol.api.common import API_MAJOR, API_MINOR, VERSION_HEADER
+from app.protocol.api.common import API_MAJOR, API_MINOR, PURPOSE_HEADER, VERSION_HEADER
 from app.protocol.hub_file import ApiFacts, HubFile
 
 # A console shows "no answer" rather than nothing.
@@ -49,6 +49,7 @@ def call(
     token: str | None = None,
     body: object = None,
     timeout_s: float = ANSWER_S,
+    purpose: str | None = None,
 ) -> Any:
     """The answer's JSON, None for an empty one.
 
@@ -57,6 +58,8 @@ def call(
     headers = {VERSION_HEADER: f"{API_MAJOR}.{API_MINOR}", "Connection": "close"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
+    if purpose is not None:
+        headers[PURPOSE_HEADER] = purpose
     payload = None
     if body is not None:
         payload = json.dumps(body).encode()

@@ -147,10 +147,11 @@ class HubTools:
         settings: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         timeout_s: float = 60.0,
+        flags: Sequence[str] = (),
     ) -> HubChild:
         """Start a hub's process and wait until it is ready. Raises RuntimeError with its last words, TimeoutError."""
         words = [sys.executable, str(_ROOT / "main.py"), "hub", "--data", str(data_dir), "--broker", engine]
-        words += ["--mqtt-port", str(mqtt_port), "--api-port", "0", "--set", "listen.mqtt_hosts=127.0.0.1"]
+        words += ["--mqtt-port", str(mqtt_port), "--api-port", "0", "--set", "listen.mqtt_hosts=127.0.0.1", *flags]
         for key, value in (settings or {}).items():
             words += ["--set", f"{key}={value}"]
         inherited = {name: value for name, value in os.environ.items() if name != ENVIRONMENT_VARIABLE}

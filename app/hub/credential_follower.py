@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Collection, Sequence
 
 from app.domain.errors import WattdeckError
 from app.hub.authenticator import CredentialTable, RegistryAuthenticator
 from app.hub.catching_up import CatchingUp
+from app.stores import wall_clock
 from app.stores.registry.records import Change, CredentialsChanged
 from app.stores.registry.registry import Registry
 from broker.engine import Engine
@@ -78,7 +78,7 @@ class CredentialFollower:
         """Write now and then who has connected, until cancelled."""
         while True:
             await asyncio.sleep(NOTE_USED_EACH_S)
-            now_us = time.time_ns() // 1000
+            now_us = wall_clock.now_us()
             used = dict.fromkeys(self.authenticator.take_used(), now_us)
             if not used:
                 continue

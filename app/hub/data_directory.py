@@ -43,6 +43,14 @@ class DirectoryUnfinished(OperatorInputError):
         super().__init__(f"a restore into {directory} was interrupted; remove the folder, then restore again")
 
 
+class DirectoryNotSimulated(OperatorInputError):
+    """A demonstration on a data directory that holds other data."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        super().__init__(f"{directory} holds data that are not simulated; name a new directory with --data")
+
+
 def default_directory() -> Path:
     """Where a user's data are when nothing is said."""
     return Path(platformdirs.user_data_dir("wattdeck", appauthor=False))
@@ -68,8 +76,23 @@ class DataDirectory:
         self.access_head = root / "access-log.head"
         self.lock = root / LOCK_NAME
         self.status = root / FILE_NAME
+        # There when what is kept here is made up: once so, always so.
+        self.simulated = root / "simulated"
         # There while a backup is being restored.
         self.unfinished = root / "restore.unfinished"
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether what is kept here is made up."""
+        return self.simulated.exists()
+
+    def mark_simulated(self) -> None:
+        """Say for good that what is kept here is made up. Raises DirectoryNotSimulated where real data may be."""
+        if self.is_simulated:
+            return
+        if self.registry.exists():
+            raise DirectoryNotSimulated(self.root)
+        self.simulated.write_text("What is kept here is simulated.\n", encoding="utf-8")
 
     def make(self) -> None:
         """Make it, readable by its owner alone, as all that this process will make in it.

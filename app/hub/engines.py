@@ -15,6 +15,7 @@ from app.hub.external_broker import external_engine
 from app.protocol.live import LIVE_PREFIX
 from app.sources.heard import HeardModules
 from app.sources.mqtt import MqttSource
+from app.stores.wall_clock import now_s
 from broker.engine import Authenticator, Engine, Sink
 from broker.native.server import NativeBroker
 from broker.options import Listener, Tls
@@ -75,12 +76,14 @@ def build_engine(settings: Settings, directory: DataDirectory, authenticator: Au
     certificate = server_certificate(settings.tls, directory.tls) if serves_modules else None
     ports = listeners(settings.listen, certificate)
     if settings.hub.engine == "native":
-        return NativeBroker(settings.broker, ports, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX)
+        return NativeBroker(
+            settings.broker, ports, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX, now=now_s
+        )
     modules = [port for port in ports if port.name != OPERATORS]
     # Whatever engine serves the modules, the operators' listener is ours, so that their rights are enforced here.
     operators = [port for port in ports if port.name == OPERATORS]
     beside = NativeBroker(
-        settings.broker, operators, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX
+        settings.broker, operators, authenticator, sink, data_dir=directory.broker, private=LIVE_PREFIX, now=now_s
     )
     if settings.hub.engine == "external":
         return external_engine(settings.external, directory, sink, beside)

@@ -10,23 +10,12 @@ from app.ingest.directory import ModuleDirectory
 from app.ingest.ingest import Ingest
 from app.ingest.live import LiveState
 from app.ingest.quarantine import Quarantine
+from app.protocol.all_dialects import all_dialects
 from app.protocol.dialects import Dialects
 from app.services.events.recorder import EventRecorder
 from app.sources.foreign import ForeignSource
 from app.sources.presence import ForeignPresence
 from app.stores.registry.registry import Registry
-
-
-def dialects_of_hub() -> Dialects:
-    """Every dialect there is."""
-    try:
-        from app.protocol.all_dialects import (  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
-            all_dialects,
-        )
-    except ModuleNotFoundError:
-        return Dialects(())
-    found: Dialects = all_dialects()
-    return found
 
 
 class ForeignModules:
@@ -46,7 +35,7 @@ class ForeignModules:
         """Blocks: it reads the devices that are known. `dialects` None: every one there is."""
         self.presence = ForeignPresence()
         self.source = ForeignSource(
-            dialects_of_hub() if dialects is None else dialects,
+            all_dialects() if dialects is None else dialects,
             modules.slot,
             ingest,
             quarantine,

@@ -21,7 +21,7 @@ from app.hub.foreign_wiring import ForeignModules
 from app.hub.jobs_wiring import follow_settings, limits_of, retention_of, runtime_settings_of
 from app.hub.loop_lag import LoopLag
 from app.hub.module_watch import ModuleWatch
-from app.hub.platform import DataPath, Platform, start_platform, wall_clock_us
+from app.hub.platform import DataPath, Platform, start_platform
 from app.hub.roster import Roster
 from app.hub.serial_meters import SerialMeters
 from app.hub.statistics import Statistics
@@ -42,7 +42,7 @@ from app.sources.mqtt import MqttSource
 from app.sources.sessions import Sessions
 from app.stores.failpoints import FailPoints
 from app.stores.journal.journal import Journal
-from app.stores.registry.registry import Registry
+from app.stores.registry.registry import Registry, wall_clock_us
 from app.stores.series.delta_store import DeltaSeriesStore
 from app.stores.series.schema import INGESTED
 from app.stores.series.upkeep import UpkeepRules

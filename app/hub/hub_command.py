@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.broker_url import is_broker_url, parse_broker_url
+from app.domain.errors import OperatorInputError
 from app.domain.settings import Settings, catalogue
 from app.hub.configuration import Layers, load_layers
 from app.hub.data_directory import DataDirectory, HubLock, default_directory
 from app.hub.event_loop import new_event_loop
 from app.hub.logs import HubLogs
 from app.hub.parents_token import read_parents_token
+from app.stores.wall_clock import FASTEST, Pace, follow, now_us
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="a pipe with a line that lets the program that starts this hub in as administrator; for consoles",
     )
+    add("--simulated", action="store_true", help="a demonstration: only on a new data directory, which stays marked")
+    add(
+        "--clock-scale",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="a demonstration's clock runs so many times as fast as this machine's; native engine only",
+    )
+    add(
+        "--clock-origin",
+        type=int,
+        metavar="US",
+        help="when both clocks showed the same, UTC microseconds since 1970 (default: the start)",
+    )
     add("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help=SET_HELP)
 
 
@@ -77,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
     parents_token = None if args.token_fd is None else read_parents_token(args.token_fd)
     directory = DataDirectory(args.data.resolve())
     directory.make()
+    _follow_clock(args, directory, settings)
     lock = HubLock(directory)
     lock.take()
     try:
@@ -88,6 +105,23 @@ def run(args: argparse.Namespace) -> int:
             logs.close()
     finally:
         lock.release()
+
+
+def _follow_clock(args: argparse.Namespace, directory: DataDirectory, settings: Settings) -> None:
+    """Mark a demonstration and take its clock. Raises OperatorInputError."""
+    if args.simulated:
+        if settings.registry.url:
+            raise OperatorInputError("a demonstration keeps its registry in its own data directory, not on a server")
+        directory.mark_simulated()
+    if args.clock_scale == 1 and args.clock_origin is None:
+        return
+    if not directory.is_simulated:
+        raise OperatorInputError("--clock-scale and --clock-origin are for a demonstration: give --simulated too")
+    if settings.hub.engine != "native":
+        raise OperatorInputError("a demonstration's clock needs --broker native")
+    if not 1 <= args.clock_scale <= FASTEST:
+        raise OperatorInputError(f"--clock-scale is a number from 1 to {FASTEST:g}")
+    follow(Pace(args.clock_scale, now_us() if args.clock_origin is None else args.clock_origin))
 
 
 # A thread that computes leaves the interpreter to the loop after this long, not after the usual 5 ms. While 10,000

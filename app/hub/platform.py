@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import time
 from collections.abc import Callable
 
 from litestar import Litestar
@@ -66,14 +65,9 @@ from app.services.runtime_settings import RuntimeSettings
 from app.sources.mqtt import MqttSource
 from app.sources.sessions import Sessions
 from app.stores.registry.account_edits import AccountEdits
-from app.stores.registry.registry import Registry
+from app.stores.registry.registry import Registry, wall_clock_us
 from app.stores.series.interface import SeriesStore
 from broker.engine import Engine
-
-
-def wall_clock_us() -> int:
-    """UTC microseconds since 1970."""
-    return time.time_ns() // 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -178,7 +172,7 @@ async def start_platform(path: DataPath, stack: contextlib.AsyncExitStack) -> Pl
     tokens.on_lost.append(end_grants)
 
     routes: list[HTTPRouteHandler] = [
-        *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=False),
+        *state_routes(VERSION, path.statistics.now, path.takes_readings, simulated=path.directory.is_simulated),
         *live_routes,
         *readings_routes(Readings(path.registry, path.store), GroupPower(path.store, path.registry.city_numbers), gate),
         *hub_routes(parents_grant.exchange, stop.ask),

@@ -18,10 +18,10 @@ from app.domain.errors import OperatorInputError
 from app.domain.keys import CollectionLevel
 from app.domain.past import PastHome, PastSpan
 from app.domain.resolution import DEFAULT_ZONE, CivilDays
-from app.hub.bench_tools import HubTools
 from app.hub.data_directory import DataDirectory
 from app.hub.opening import registry_facts
 from app.hub.registry_facts import RegistryFacts
+from app.hub.story_tools import StoryTools
 from app.stores.registry.provisioning import Template
 from app.stores.registry.records import ModuleFacts, NewSite, Provisioned
 from app.stores.registry.registry import Registry
@@ -65,7 +65,7 @@ class Past:
             writer.writerows(self.credentials)
 
 
-class SimulationTools(HubTools):
+class SimulationTools(StoryTools):
     """Builds data directories that have a past."""
 
     def civil_midnight(self, time_us: int) -> int:

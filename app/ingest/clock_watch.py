@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
+
+from app.stores import wall_clock
 
 log = logging.getLogger(__name__)
 
 # A clock that is slewed or drifts moves by less than this between two looks; what moves more was set.
 STEP_US = 2_000_000
-
-
-def _monotonic_us() -> int:
-    return time.monotonic_ns() // 1000
-
-
-def _wall_us() -> int:
-    return time.time_ns() // 1000
 
 
 class ClockWatch:
@@ -27,7 +20,7 @@ class ClockWatch:
     """
 
     def __init__(
-        self, *, wall_us: Callable[[], int] = _wall_us, monotonic_us: Callable[[], int] = _monotonic_us
+        self, *, wall_us: Callable[[], int] = wall_clock.now_us, monotonic_us: Callable[[], int] = wall_clock.steady_us
     ) -> None:
         self.forwards_us = 0
         self.back_us = 0

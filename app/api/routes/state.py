@@ -38,6 +38,7 @@ def state_routes(
             bool(now["commit.failing"]),
             bool(now["archive.failing"]),
             int(now["archive.waiting_segments"]),
+            simulated,
         )
 
     @reading("/v1/ready", public(), sync_to_thread=False)

@@ -18,6 +18,8 @@ class Health(msgspec.Struct, frozen=True):
     commit_failing: bool
     archive_failing: bool
     archive_waiting_segments: int
+    # Its readings are made up: a demonstration.
+    simulated: bool = False
 
 
 class EmbeddedLogin(msgspec.Struct, frozen=True):

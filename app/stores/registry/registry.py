@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -15,6 +14,7 @@ from sqlalchemy import Connection
 from app.domain.credentials import CredentialKind
 from app.domain.events import EventKind
 from app.domain.keys import CollectionLevel, SupplyPeriods, draw_keys, draw_token
+from app.stores import wall_clock
 from app.stores.registry import accounts, places, provisioning, supply
 from app.stores.registry.erasures import ERASED
 from app.stores.registry.faults import RegistryBusy, faults_of
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 def wall_clock_us() -> int:
     """UTC microseconds since 1970."""
-    return time.time_ns() // 1000
+    return wall_clock.now_us()
 
 
 class Registry:

@@ -1,0 +1,1 @@
+"""Modules that behave: real clients of the native protocol, on real sockets."""
