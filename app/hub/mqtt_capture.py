@@ -17,11 +17,12 @@ from app.protocol.messages import State
 from app.protocol.topics import ModuleTopic, parse
 
 OWN = "wattdeck"
-# The virtual clock: a second a line, from a moment that never changes, so that a file gives the same each time.
+# The virtual clock, from a moment that never changes, so that a file gives the same each time. Lines are near enough
+# to one another for what a device says of one moment to stay together.
 START_US = 1_767_225_600_000_000
-_LINE_US = 1_000_000
+_LINE_US = 50_000
 # After the last line: what waits for more of its sample is due within this.
-_AFTERMATH_LINES = 30
+_AFTERMATH_S = 30
 _STATE_FACTS = ("firmware", "hardware", "module_kind", "meter_kind", "meter_serial", "ssid", "bssid", "channel")
 
 
@@ -54,8 +55,8 @@ def _read(found: Findings, lines: Iterable[LoggedMessage | BadLine], dialects: D
             said = dialects.take(line.topic, line.payload, retained=False, arrival_us=now_us)
             _take_said(found, said, f"line {line.line}: {line.topic}", now_us)
         _take_said(found, dialects.due(now_us), "", now_us)
-    for _ in range(_AFTERMATH_LINES):
-        now_us += _LINE_US
+    for _ in range(_AFTERMATH_S):
+        now_us += 1_000_000
         _take_said(found, dialects.due(now_us), "", now_us)
     return found
 
