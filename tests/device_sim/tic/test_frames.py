@@ -65,7 +65,7 @@ def read(data):
 
 @pytest.mark.parametrize(
     ("mode", "contract", "phases", "producer"),
-    itertools.product(TicMode, CONTRACTS, (1, 3), (False, True)),
+    list(itertools.product(TicMode, CONTRACTS, (1, 3), (False, True))),
 )
 def test_every_frame_is_read_whole(mode, contract, phases, producer):
     meter = stream(mode, contract, phases, producer=producer)

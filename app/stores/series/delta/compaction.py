@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import subprocess
@@ -100,6 +101,9 @@ def _talk(process: subprocess.Popen[bytes], job: bytes) -> CompactionResult:
             answer = process.stdout.read()
         except OSError as problem:
             process.kill()
+            # What was not written yet goes nowhere; the end of `with` would try it once more.
+            with contextlib.suppress(OSError):
+                process.stdin.close()
             raise CompactionFailed(f"the merging process can not be reached: {problem}") from problem
         process.stdin.close()
         status = process.wait()
