@@ -11,18 +11,18 @@ from litestar.openapi.spec import Example
 from litestar.params import PathParameter, QueryParameter
 
 from app.api.access import needs
+from app.api.ranges import From, To
 from app.api.routing import reading
 from app.domain.errors import OperatorInputError
 from app.domain.events import EventKind
 from app.domain.people import Scope
 from app.protocol.api.events import DaysAnswer, DayShape, EventsAnswer, EventShape, KindCount
+from app.protocol.api.texts import LATEST_US
 from app.stores.events.reader import EventReader, Wanted
 from app.stores.registry.faults import UnknownNameError
 
 MOST_EVENTS = 1_000
 MOST_DAYS = 400
-# Year 9999.
-_LATEST_US = 253_370_764_800_000_000
 
 Serial = Annotated[
     str,
@@ -35,24 +35,6 @@ Kinds = Annotated[
         max_items=20,
         description="only these kinds, repeated",
         examples=[Example(value=["connected", "disconnected"])],
-    ),
-]
-From = Annotated[
-    int,
-    QueryParameter(
-        ge=0,
-        le=_LATEST_US,
-        description="first moment, UTC microseconds since 1970",
-        examples=[Example(value=1_800_000_000_000_000)],
-    ),
-]
-To = Annotated[
-    int,
-    QueryParameter(
-        ge=0,
-        le=_LATEST_US,
-        description="moment after the last, UTC microseconds since 1970",
-        examples=[Example(value=1_800_003_600_000_000)],
     ),
 ]
 Limit = Annotated[int, QueryParameter(ge=1, le=MOST_EVENTS, description="how many events to answer with, at most")]
@@ -72,7 +54,7 @@ def events_routes(reader: EventReader, is_module: Callable[[str], bool], zone: s
 
     @reading("/v1/events", needs(Scope.FLEET_READ), sync_to_thread=True)
     def events(
-        kinds: Kinds = None, from_us: From = 0, to_us: To = _LATEST_US, limit: Limit = 100, cursor: Cursor = ""
+        kinds: Kinds = None, from_us: From = 0, to_us: To = LATEST_US, limit: Limit = 100, cursor: Cursor = ""
     ) -> EventsAnswer:
         """Events of all modules, newest first; they appear here within a second or so."""
         return answer(Wanted(None, tuple(kinds or ()), from_us, to_us, limit, cursor))
@@ -82,7 +64,7 @@ def events_routes(reader: EventReader, is_module: Callable[[str], bool], zone: s
         serial: Serial,
         kinds: Kinds = None,
         from_us: From = 0,
-        to_us: To = _LATEST_US,
+        to_us: To = LATEST_US,
         limit: Limit = 100,
         cursor: Cursor = "",
     ) -> EventsAnswer:

@@ -19,6 +19,7 @@ from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
 from app.api.access import ApiRequest, Gate, needs
+from app.api.ranges import From, To
 from app.api.routing import reading
 from app.domain.people import Scope
 from app.domain.resolution import Resolution
@@ -33,30 +34,9 @@ from app.services.readings import ROWS_AT_ONCE, Asked, Readings, reason_words
 
 ARROW_MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 CSV_MEDIA_TYPE = "text/csv"
-# Year 9999, the last that every library of times knows.
-LATEST_US = 253_370_764_800_000_000
-
 Serial = Annotated[
     str,
     PathParameter(min_length=1, max_length=64, description="the module's serial", examples=[Example(value="WD00001")]),
-]
-From = Annotated[
-    int,
-    QueryParameter(
-        ge=0,
-        le=LATEST_US,
-        description="first moment, UTC microseconds since 1970",
-        examples=[Example(value=1_800_000_000_000_000)],
-    ),
-]
-To = Annotated[
-    int,
-    QueryParameter(
-        ge=0,
-        le=LATEST_US,
-        description="moment after the last, UTC microseconds since 1970",
-        examples=[Example(value=1_800_003_600_000_000)],
-    ),
 ]
 Every = Annotated[
     Literal["raw", "10m", "1h", "1d"],

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -57,13 +58,19 @@ class BackupDirectory:
             self._write(self._mark, msgspec.json.encode({"format": FORMAT, "what": "backups of a Wattdeck hub"}))
 
     @contextlib.contextmanager
-    def locked(self, *, make: bool = True) -> Iterator[None]:
-        """Nobody else makes or removes backups here meanwhile. Raises BackupRefused when somebody does."""
+    def locked(self, *, make: bool = True, wait_s: float = 0.0) -> Iterator[None]:
+        """Nobody else makes or removes backups here meanwhile.
+
+        Raises BackupRefused when somebody still does after `wait_s`.
+        """
         if make:
             self.make()
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            if not _lock(descriptor):
+            latest = time.monotonic() + wait_s
+            while not (is_ours := _lock(descriptor)) and time.monotonic() < latest:
+                time.sleep(0.05)
+            if not is_ours:
                 raise BackupRefused(f"another backup into {self.root} is running; try again when it is done")
             yield
         finally:

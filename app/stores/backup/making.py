@@ -29,6 +29,8 @@ _THREADS = 2
 # Files vanish while we copy only when 15 minutes passed, or somebody was erased; each round copies what is new alone.
 _ROUNDS = 6
 _DUMPS = 3
+# Telling a folder of an erasure takes a second; another backup takes longer than anybody waits.
+_LONGEST_WAIT_S = 5.0
 
 # Below the data directory.
 JOURNAL, SERIES = "journal", "series"
@@ -90,7 +92,7 @@ def make_backup(
     """
     began = time.monotonic()
     try:
-        with directory.locked():
+        with directory.locked(wait_s=_LONGEST_WAIT_S):
             try:
                 manifest, copied = _Maker(source, directory, now_us, Progress(report)).make()
             except OSError as problem:
